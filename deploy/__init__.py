@@ -1,0 +1,1 @@
+"""The control plane: everything that creates or imitates infrastructure, and nothing that serves callers."""
