@@ -1,0 +1,90 @@
+"""The vLLM container: OpenAI's own schemas, streamed as server-sent events.
+
+POST /invocations takes the first schema that fits the body (vllm/entrypoints/serve/sagemaker/api_router.py). A stream
+ends with `data: [DONE]`, also after an error event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from adapters.base import Assembler, Call, StreamDecoder, Whole
+from adapters.drift import check_support
+from adapters.errors import ContainerFault, MalformedReply
+from adapters.framing.sse import EventSplitter
+from adapters.openai import emit
+from adapters.openai.assemble import Gatherer
+from adapters.openai.chunks import Wire
+from adapters.openai.faults import clip, find_error, judge, judge_object
+from adapters.openai.layout import layout
+from adapters.openai.relay import EventRelay
+from adapters.openai.reply import INVALID_JSON, decode_whole
+
+_encode = msgspec.json.Encoder().encode
+_values = msgspec.json.Decoder().decode
+
+
+class Vllm:
+    """vLLM's server in one minor version."""
+
+    def __init__(
+        self, minor: int, *, served_model_name: str | None, max_event_bytes: int, max_reply_bytes: int
+    ) -> None:
+        self._minor = minor
+        self._served = None if served_model_name is None else _encode(served_model_name)
+        self._max_reply_bytes = max_reply_bytes
+        self._wire = Wire(
+            splitter=partial(EventSplitter, max_event_bytes),
+            end_mark=b"[DONE]",
+            end_mark_completes=True,
+            usage_completes=minor < 10,
+            judge=judge_reply,
+            unglue=lambda record: None,
+        )
+
+    def encode(self, call: Call, *, stream: bool) -> bytes:
+        check_support(call, self._minor)
+        return emit.body(call, stream=stream, served_model_name=self._served)
+
+    def decode_whole(self, call: Call, body: bytes) -> Whole | ContainerFault:
+        if len(body) > self._max_reply_bytes:
+            raise MalformedReply("the reply is too long")
+        return decode_whole(call, body, public_model=_encode(call.model), judge=judge_reply)
+
+    def decode_error(self, status: int, body: bytes) -> ContainerFault:
+        try:
+            value = _values(body)
+        except INVALID_JSON:
+            return judge(status, clip(body.decode(errors="replace")))
+        fault = judge_reply(value, status) if isinstance(value, dict) else None
+        return fault if fault is not None else judge(status, "")
+
+    def stream_decoder(self, call: Call) -> StreamDecoder:
+        return EventRelay(call, self._wire, _encode(call.model))
+
+    def assembler(self, call: Call) -> Assembler:
+        return Gatherer(
+            call,
+            self._wire,
+            public_model=_encode(call.model),
+            layout=layout(call.surface, self._minor),
+            limit_bytes=self._max_reply_bytes,
+        )
+
+
+def judge_reply(reply: Mapping[str, Any], status: int) -> ContainerFault | None:
+    """Judge a decoded reply or stream record; None if it reports no error.
+
+    Besides vLLM's own there is the `detail` of the framework below it, for unknown routes and methods.
+    """
+    error = find_error(reply)
+    if error is not None:
+        return judge_object(error, status)
+    detail = reply.get("detail")
+    if detail is not None and "choices" not in reply:
+        return judge(status, detail if isinstance(detail, str) else _encode(detail).decode())
+    return None
