@@ -1,0 +1,265 @@
+"""The configuration file, as types: public names, what they may do, the deployments behind them, and the keys.
+
+Field names and limits of a deployment follow InvokeEndpoint:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from gateway.config.kinds import Expected, Loc, Section
+from gateway.config.settings import Origin, Settings
+
+LMI_VERSIONS = range(15, 29)
+VLLM_VERSION = re.compile(r"0\.([0-9]{1,2})(?:\.[0-9]{1,3})?")
+
+PublicName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"),
+    Expected("a model name: a letter or digit, then at most 127 letters, digits or . _ : / @ + -"),
+]
+AwsName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"),
+    Expected("an AWS name: at most 63 letters, digits and hyphens, no hyphen first or last"),
+]
+HeaderText = Annotated[
+    str,
+    StringConstraints(pattern=r"^[\x20-\x7e]+$", max_length=1024),
+    Expected("at most 1024 printable ASCII characters"),
+]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Timeouts(Section):
+    """Upper bounds on one attempt, in seconds."""
+
+    connect_s: Seconds = 2.0
+    """TCP connection and TLS handshake."""
+    first_byte_s: Seconds = 120.0
+    """From the request's last byte to the first byte of the reply."""
+    gap_s: Seconds = 60.0
+    """Between two bytes of a reply that has begun."""
+    total_s: Seconds = 900.0
+    """The whole attempt."""
+
+
+class Deployment(Section):
+    """One SageMaker endpoint, variant or inference component that serves a model."""
+
+    endpoint: AwsName
+    """Name of the SageMaker endpoint."""
+    region: Annotated[
+        str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$"), Expected("an AWS Region, such as us-east-1")
+    ]
+    """AWS Region of the endpoint."""
+    container: Literal["lmi", "vllm"]
+    """The container that serves the model: AWS' LMI container (`lmi`) or the vLLM container (`vllm`)."""
+    version: Annotated[
+        str,
+        Field(coerce_numbers_to_str=True, json_schema_extra={"type": ["string", "number"]}),
+        Expected("the container's version, such as 15 for lmi or 0.11 for vllm"),
+    ]
+    """The container's version. LMI: 15 to 28. vLLM: 0.8 or later, with or without the patch number."""
+    weight: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Share of the model's calls; 0 takes the deployment out."""
+    served_model_name: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    """The name the container knows its model by, if it must be sent; otherwise none is sent and the container fills in
+    its own."""
+    inference_component: AwsName | None = None
+    """Inference component of the endpoint to call: InferenceComponentName."""
+    target_variant: AwsName | None = None
+    """Production variant to call, past the endpoint's own traffic split: TargetVariant."""
+    target_model: HeaderText | None = None
+    """Model of a multi-model endpoint to call: TargetModel. SageMaker takes it for whole replies only."""
+    target_container_hostname: AwsName | None = None
+    """Container of a multi-container endpoint to call: TargetContainerHostname."""
+    session_id: (
+        Annotated[HeaderText, StringConstraints(max_length=256), Expected("at most 256 printable ASCII characters")]
+        | None
+    ) = None
+    """Stateful session that every call of this deployment belongs to: SessionId."""
+    prefix_aware_id: (
+        Annotated[HeaderText, StringConstraints(max_length=64), Expected("at most 64 printable ASCII characters")]
+        | None
+    ) = None
+    """Routing group of an endpoint with prefix-aware routing: PrefixAwareId."""
+    enable_explanations: (
+        Annotated[HeaderText, StringConstraints(max_length=64), Expected("at most 64 printable ASCII characters")]
+        | None
+    ) = None
+    """SageMaker Clarify's expression for explanations: EnableExplanations. Whole replies only."""
+    custom_attributes: HeaderText | None = None
+    """Fixed CustomAttributes; containers execute them, so callers never reach this header."""
+    role_arn: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$"),
+            Expected("the ARN of an IAM role, such as arn:aws:iam::123456789012:role/invoke"),
+        ]
+        | None
+    ) = None
+    """Role to assume for this deployment's calls."""
+    external_id: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[A-Za-z0-9_+=,.@:/-]+$", min_length=2, max_length=1224),
+            Expected("2 to 1224 letters, digits or _ + = , . @ : / -"),
+        ]
+        | None
+    ) = None
+    """External id that the role demands; needs `role_arn`."""
+    endpoint_url: Origin | None = None
+    """Replaces `https://runtime.sagemaker.{region}.{suffix}` for this deployment."""
+
+    @classmethod
+    def faults(cls, data: dict[str, Any]) -> Iterator[tuple[Loc, str]]:
+        container, version = data.get("container"), data.get("version")
+        if version is not None and not _version_exists(container, version):
+            wanted = "a whole number from 15 to 28" if container == "lmi" else "0.8 or later, such as 0.11 or 0.27.1"
+            yield ("version",), f"expected a version of the {container} container, {wanted}, found {version!r}"
+        if data.get("external_id") and not data.get("role_arn"):
+            yield ("external_id",), "external_id needs role_arn"
+
+
+class Model(Section):
+    """A public model name and everything a call to it may do."""
+
+    name: PublicName
+    """The name callers use."""
+    aliases: tuple[PublicName, ...] = ()
+    """More names for the same model."""
+    owned_by: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "lmi-gateway"
+    """Owner, as shown by /v1/models."""
+    created: Annotated[int, Field(ge=0)] = 0
+    """Unix seconds, as shown by /v1/models."""
+    context_length: Annotated[int, Field(gt=0)] | None = None
+    """Tokens of prompt and answer together."""
+    modalities: tuple[Literal["text", "image", "audio", "video"], ...] = ("text",)
+    """What a prompt may hold, as shown by /v1/models; parts of another kind are refused."""
+    unary: Literal["auto", "invoke", "stream"] = "auto"
+    """How a whole reply is fetched: one InvokeEndpoint (cut by SageMaker at 60 s), or a stream put together here."""
+    unary_stream_above_tokens: Annotated[int, Field(ge=0)] = 1024
+    """With `unary: auto`: calls that may produce more new tokens than this, or any number, are streamed."""
+    hold_status_s: Annotated[float, Field(ge=0, le=3600)] = 45.0
+    """How long a stream waits for its first event before it sends 200 and keep-alive comments; 0 sends them at once."""
+    keep_alive_s: Annotated[float, Field(ge=0, le=3600)] = 15.0
+    """A comment is sent after this long without an event; 0 sends none."""
+    unknown_fields: Literal["forward", "drop", "refuse"] = "forward"
+    """Fields that are neither OpenAI's nor vLLM's."""
+    allow_fields: tuple[
+        Annotated[
+            str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"), Expected("the name of a request field")
+        ],
+        ...,
+    ] = ()
+    """Fields that are refused by default and that callers of this model may nevertheless use."""
+    image_hosts: tuple[
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$"),
+            Expected("a host name in lower case, such as images.example.com or *.example.com"),
+        ],
+        ...,
+    ] = ()
+    """Hosts that https image URLs may name, `*.example.com` for subdomains; with none, only data: URLs pass."""
+    attempts: Annotated[int, Field(ge=1, le=5)] = 2
+    """At most this many attempts a call, all before the first byte; 1 never repeats one."""
+    timeouts: Timeouts = Timeouts()
+    """Upper bounds on one attempt."""
+    deployments: Annotated[tuple[Deployment, ...], Field(min_length=1)]
+    """The endpoints that serve this model."""
+
+    @classmethod
+    def faults(cls, data: dict[str, Any]) -> Iterator[tuple[Loc, str]]:
+        deployments = data.get("deployments")
+        if deployments and all(deployment and deployment.get("weight") == 0 for deployment in deployments):
+            yield ("deployments",), "every deployment has weight 0, so the model could never be served"
+
+
+class Key(Section):
+    """One API key: its digest and what it may do. The key itself is never stored."""
+
+    id: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
+        Expected("a key id: a letter or digit, then at most 63 letters, digits or . _ -"),
+    ]
+    """Names the key in logs."""
+    digest: Annotated[
+        str,
+        StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$"),
+        Field(repr=False),
+        Expected("sha256: and 64 hexadecimal digits, as printed by `lmi-gateway keys digest`", secret=True),
+    ]
+    """The key's SHA-256, as printed by `lmi-gateway keys new` and `lmi-gateway keys digest`."""
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Model names or aliases this key may use; `*` for all of them."""
+
+
+class ModelsFile(Section):
+    """The whole file."""
+
+    settings: Settings = Settings()
+    """Settings of the process; LMI_GATEWAY_* variables win over them."""
+    keys: tuple[Key, ...] = ()
+    """The API keys; without any, the gateway serves only with `insecure`."""
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    """The models and where they run."""
+
+    @classmethod
+    def faults(cls, data: dict[str, Any]) -> Iterator[tuple[Loc, str]]:
+        owners: dict[str, str] = {}
+        for loc, name, owner in _names(data):
+            if name in owners:
+                yield loc, f"the name {name!r} is already taken by the model {owners[name]!r}"
+            owners.setdefault(name, owner)
+        ids: set[str] = set()
+        digests: dict[str, str] = {}
+        # Where a model's own entry is wrong its names are not known, so a key may well be right about them.
+        whole = all(
+            model and None not in (model.get("name"), *model.get("aliases", ()))
+            for model in data.get("models") or [None]
+        )
+        for at, key in enumerate(data.get("keys") or ()):
+            if not key:
+                continue
+            id_, digest = key.get("id"), key.get("digest")
+            if id_ in ids:
+                yield ("keys", at, "id"), f"the key id {id_!r} is used twice"
+            if digest in digests:
+                yield ("keys", at, "digest"), f"the key {digests[digest]!r} has the same digest"
+            if id_ is not None:
+                ids.add(id_)
+            if digest is not None:
+                digests.setdefault(digest, str(id_))
+            for index, name in enumerate(key.get("models") or ()):
+                if whole and name not in (None, "*") and name not in owners:
+                    yield ("keys", at, "models", index), f"the model {name!r} does not exist"
+
+
+def _names(data: dict[str, Any]) -> Iterator[tuple[Loc, str, str]]:
+    """Yield every public name of the file: where it is, the name, and the model it belongs to."""
+    for at, model in enumerate(data.get("models") or ()):
+        if not model:
+            continue
+        owner = model.get("name")
+        if owner is not None:
+            yield ("models", at, "name"), owner, owner
+        for index, alias in enumerate(model.get("aliases") or ()):
+            if alias is not None:
+                yield ("models", at, "aliases", index), alias, str(owner)
+
+
+def _version_exists(container: str | None, version: str) -> bool:
+    if container == "lmi":
+        return re.fullmatch(r"[0-9]{2}", version) is not None and int(version) in LMI_VERSIONS
+    if container == "vllm":
+        found = VLLM_VERSION.fullmatch(version)
+        return found is not None and int(found[1]) >= 8
+    return True

@@ -1,0 +1,124 @@
+"""Settings of the process: the file's `settings:` section, and the LMI_GATEWAY_* variables that win over it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+
+from gateway.config.kinds import Expected, Section
+
+PREFIX = "LMI_GATEWAY_"
+CONFIG_VARIABLE = "LMI_GATEWAY_CONFIG"
+"""Names the configuration file; every other variable is a setting."""
+
+# A Kubernetes Service called lmi-gateway gives every pod of its namespace variables of these names, and
+# LMI_GATEWAY_PORT=tcp://… besides.
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_SERVICE_LINK = re.compile(
+    r"LMI_GATEWAY_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$"
+)
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == 0:  # `port` raises ValueError where it is no number up to 65535
+        raise ValueError("not an origin")
+    return url.removesuffix("/")
+
+
+Origin = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[^\s/?#@\\]+/?$"),
+    AfterValidator(_origin),
+    Expected("a URL without a path, such as https://runtime.sagemaker.eu-west-1.amazonaws.com"),
+]
+Host = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,253}$"),
+    Expected("a host name or an IP address, such as 0.0.0.0"),
+]
+Bytes = Annotated[int, Field(ge=1024, le=1 << 30)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Settings(Section):
+    """Settings of the process."""
+
+    model_config = ConfigDict(strict=True)
+
+    host: Host = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` for every IPv4 interface."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """TCP port to listen on; 0 takes a free one."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Worker processes; one per core is enough."""
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    """The least severe log records that are written."""
+    max_body_bytes: Bytes = 6_291_456
+    """Largest request body; SageMaker itself takes 6 MiB (6291456)."""
+    max_header_bytes: Bytes = 65_536
+    """Largest request line and headers together."""
+    header_timeout_s: Seconds = 10.0
+    """Seconds a caller has to send the request line and headers."""
+    body_timeout_s: Seconds = 30.0
+    """Seconds a caller has to send the body."""
+    idle_timeout_s: Seconds = 75.0
+    """Seconds an idle connection is kept open for the next request."""
+    write_timeout_s: Seconds = 30.0
+    """Seconds a caller may take nothing of a reply before the connection is closed."""
+    stream_buffer_bytes: Bytes = 65_536
+    """Bytes of a stream held for a slow caller before reading from SageMaker pauses."""
+    max_event_bytes: Bytes = 8_388_608
+    """Largest single record of a stream."""
+    max_reply_bytes: Bytes = 33_554_432
+    """Largest whole reply."""
+    drain_timeout_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """Seconds that running calls may take to end after a stop signal; 0 cuts them at once."""
+    docs_enabled: bool = True
+    """Serve the API's own documentation."""
+    metrics_enabled: bool = True
+    """Serve Prometheus metrics."""
+    sagemaker_endpoint_url: Origin | None = None
+    """Replaces `https://runtime.sagemaker.{region}.{suffix}` for every deployment without an `endpoint_url` of its own.
+    Without it `AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME` counts, then `AWS_ENDPOINT_URL`."""
+    upstream_idle_s: Seconds = 55.0
+    """Seconds an idle connection to SageMaker is kept for the next call."""
+    ca_bundle: Path | None = None
+    """PEM file of certificate authorities to trust for connections to SageMaker. Without it `AWS_CA_BUNDLE` counts,
+    then the system's own. A relative path starts at the working directory."""
+    insecure: bool = False
+    """Serve although no API keys are configured: anyone who reaches the port may use every model."""
+
+
+def own_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the LMI_GATEWAY_* variables meant as settings: neither empty ones nor Kubernetes' service links."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(PREFIX)
+        and value
+        and name != CONFIG_VARIABLE
+        and not _SERVICE_LINK.match(name)
+        and not (name == "LMI_GATEWAY_PORT" and _SERVICE_URL.match(value))
+    }
+
+
+def aws_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the AWS variables that supply settings the gateway's own configuration leaves open: field name → variable.
+
+    Order of precedence: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    """
+    found = {}
+    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"):
+            if environ.get(name):
+                found["sagemaker_endpoint_url"] = name
+    if environ.get("AWS_CA_BUNDLE"):
+        found["ca_bundle"] = "AWS_CA_BUNDLE"
+    return found

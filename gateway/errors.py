@@ -1,0 +1,254 @@
+"""Every error a caller can see.
+
+    GatewayError
+    ├── caller's   InvalidRequest (400) ─ InvalidJson · MissingParameter · ContextLengthExceeded · UpstreamRejected …
+    │              MissingKey · InvalidKey (401) · ModelNotFound · RouteNotFound (404) · MethodNotAllowed (405)
+    │              RequestTimeout (408) · RequestTooLarge (413) · UnsupportedMediaType (415) · HeadersTooLarge (431)
+    ├── ours       InternalError (500) · ShuttingDown (503)
+    └── upstream's UpstreamError · UpstreamProtocol · UpstreamAuth · UpstreamTls · UpstreamMisconfigured (502)
+                   UpstreamUnavailable · UpstreamThrottled · ModelNotReady (503) · UpstreamTimeout (504)
+
+A class per answer: it fixes status, type and code. The code is the one word that also labels metrics, logs and docs.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+
+
+class GatewayError(Exception):
+    """An answer other than success. `message` is for the caller: a sentence, no internals; `detail` is for the log."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+    headers: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        detail: str | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+        """Whole seconds for the `retry-after` header, None for no header."""
+        self.detail = detail
+        self.retryable = retryable
+        """Another attempt may succeed and cannot double a generation that is still running."""
+
+    def body(self) -> bytes:
+        """Return OpenAI's error envelope as JSON bytes."""
+        return _encode({"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}})
+
+    def event(self) -> bytes:
+        """Return the envelope as a server-sent event, the last one of a failed stream."""
+        return b"data: " + self.body() + b"\n\n"
+
+
+# The caller's fault: mend the request.
+
+
+class InvalidRequest(GatewayError):
+    """A field is wrong; `param` names it."""
+
+    status, type, code = 400, "invalid_request_error", "invalid_value"
+
+
+class InvalidJson(InvalidRequest):
+    """The body is not one JSON object in UTF-8, or is nested too deeply."""
+
+    code = "invalid_json"
+
+
+class InvalidType(InvalidRequest):
+    """A field has the wrong JSON type."""
+
+    code = "invalid_type"
+
+
+class MissingParameter(InvalidRequest):
+    """A required field is absent."""
+
+    code = "missing_required_parameter"
+
+
+class DuplicateParameter(InvalidRequest):
+    """A field occurs twice, so that two readers of the body could disagree."""
+
+    code = "duplicate_parameter"
+
+
+class UnknownParameter(InvalidRequest):
+    """A field the model's configuration does not forward."""
+
+    code = "unknown_parameter"
+
+
+class RefusedParameter(InvalidRequest):
+    """A field that could control the container beyond this call; the model's configuration may allow it."""
+
+    code = "parameter_not_allowed"
+
+
+class UnsupportedParameterError(InvalidRequest):
+    """A field the container behind the model would ignore or garble."""
+
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and requested tokens do not fit the model's window."""
+
+    code = "context_length_exceeded"
+
+
+class UpstreamRejected(InvalidRequest):
+    """The container refused the request but lost the reason."""
+
+    code = "upstream_rejected"
+
+
+class MissingKey(GatewayError):
+    """No API key came with the request."""
+
+    status, type, code = 401, "invalid_request_error", "missing_api_key"
+    headers = (("www-authenticate", "Bearer"),)
+
+
+class InvalidKey(GatewayError):
+    """The API key is not one of ours."""
+
+    status, type, code = 401, "invalid_request_error", "invalid_api_key"
+    headers = (("www-authenticate", "Bearer"),)
+
+
+class ModelNotFound(GatewayError):
+    """No model of that name is visible to this key."""
+
+    status, type, code = 404, "invalid_request_error", "model_not_found"
+
+
+class RouteNotFound(GatewayError):
+    """No such URL."""
+
+    status, type, code = 404, "invalid_request_error", "route_not_found"
+
+
+class MethodNotAllowed(GatewayError):
+    """The URL exists, but not for this method."""
+
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class RequestTimeout(GatewayError):
+    """The request's headers or body took too long to arrive."""
+
+    status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
+class RequestTooLarge(GatewayError):
+    """The body is over the limit."""
+
+    status, type, code = 413, "invalid_request_error", "request_too_large"
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body is not sent as JSON, or is compressed."""
+
+    status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class HeadersTooLarge(GatewayError):
+    """The request line or headers are over the limit."""
+
+    status, type, code = 431, "invalid_request_error", "headers_too_large"
+
+
+class MalformedHttp(GatewayError):
+    """The bytes are not an HTTP/1.1 request."""
+
+    status, type, code = 400, "invalid_request_error", "malformed_http"
+
+
+# Ours.
+
+
+class InternalError(GatewayError):
+    """A defect of the gateway; the log has the traceback."""
+
+
+class ShuttingDown(GatewayError):
+    """The gateway is stopping and its drain time is over."""
+
+    status, code = 503, "server_shutdown"
+
+
+# The upstream's: SageMaker, the container, or the way to them.
+
+
+class UpstreamFault(GatewayError):
+    """Base of what is neither the caller's fault nor a defect of the gateway."""
+
+    status, code = 502, "upstream_error"
+
+
+class UpstreamError(UpstreamFault):
+    """The container, or SageMaker itself, failed."""
+
+
+class UpstreamProtocol(UpstreamFault):
+    """The upstream's bytes are not what the protocol promises: bad checksum, truncated, not JSON, empty, too large."""
+
+    code = "upstream_protocol"
+
+
+class UpstreamAuth(UpstreamFault):
+    """AWS refuses the gateway's own credentials, or there are none."""
+
+    code = "upstream_auth"
+
+
+class UpstreamTls(UpstreamFault):
+    """The upstream's TLS certificate cannot be trusted."""
+
+    code = "upstream_tls"
+
+
+class UpstreamMisconfigured(UpstreamFault):
+    """The models file does not match what is deployed: no such endpoint, component, served model or adapter."""
+
+    code = "upstream_misconfigured"
+
+
+class UpstreamUnavailable(UpstreamFault):
+    """No connection, no capacity, or a container that is down or full."""
+
+    status, code = 503, "upstream_unavailable"
+
+
+class UpstreamThrottled(UpstreamFault):
+    """AWS throttles the gateway's calls; the caller's own limits are not involved."""
+
+    status, code = 503, "upstream_throttled"
+
+
+class ModelNotReady(UpstreamFault):
+    """The model is still being loaded."""
+
+    status, code = 503, "model_not_ready"
+
+
+class UpstreamTimeout(UpstreamFault):
+    """The upstream took longer than a time limit, ours or SageMaker's."""
+
+    status, code = 504, "upstream_timeout"
