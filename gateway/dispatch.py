@@ -1,0 +1,180 @@
+"""The walk of a call, from a checked request to a container and back.
+
+1. `http/` reads the request: key, model, fields.
+2. A lane is chosen (`routing/`): the deployment first, because the container behind it decides the dialect.
+3. The lane's adapter encodes the untouched request for its container.
+4. `sagemaker/` sends it and hands back what comes.
+5. The adapter decodes: a whole reply, or events to the relay.
+6. A failure that left nothing running upstream may go back to 2, within the retry budget, and only before the first
+   event. A stream's first event is awaited here, so that such a failure is still an HTTP status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Protocol, TypeVar
+
+from adapters.base import Assembler, Call, StreamDecoder, Whole
+from adapters.errors import ContainerFault, MalformedReply, UnsupportedParameter
+from adapters.openai.assemble import prefers_stream, streamable
+from gateway.errors import GatewayError, UnsupportedParameterError, UpstreamProtocol
+from gateway.faults import from_container
+from gateway.routing.attempts import RetryBudget, backoff_s
+from gateway.routing.catalog import ServedModel
+from gateway.routing.lane import Lane
+from gateway.sagemaker.errors import ContainerError, fault
+from gateway.sagemaker.transport import Receiver, Stream
+from gateway.telemetry.events import CallRecord, Telemetry
+
+T = TypeVar("T")
+
+
+class StreamSink(Receiver, Protocol):
+    """Where a stream goes: see `http/relay.py`."""
+
+    def expect(self, decoder: StreamDecoder) -> asyncio.Future[None]: ...
+
+    def attach(self, stream: Stream) -> None: ...
+
+    def detach(self) -> None: ...
+
+
+class Dispatcher:
+    """Walks calls."""
+
+    def __init__(self, budget: RetryBudget, telemetry: Telemetry) -> None:
+        self._budget = budget
+        self._telemetry = telemetry
+
+    async def complete(self, model: ServedModel, call: Call, record: CallRecord) -> Whole:
+        """Return a whole reply.
+
+        Raises:
+            GatewayError: every attempt failed; this is the last one's reason.
+        """
+        as_stream = fetch_as_stream(model, call)
+
+        async def attempt(lane: Lane) -> Whole:
+            if as_stream and lane.target.streams:
+                return await self._assembled(lane, call, record)
+            body = _encode(lane, call, stream=False)
+            reply = await lane.target.invoke(body, record.request_id)
+            try:
+                decoded = lane.adapter.decode_whole(call, reply)
+            except MalformedReply as error:
+                raise fault(UpstreamProtocol, f"malformed reply: {error}") from error
+            if isinstance(decoded, ContainerFault):
+                raise from_container(decoded)
+            return decoded
+
+        return await self._attempts(model, record, attempt)
+
+    async def stream(self, model: ServedModel, call: Call, record: CallRecord, sink: StreamSink) -> StreamDecoder:
+        """Return once the first event of a stream has reached `sink`, which from then on is on its own.
+
+        Raises:
+            GatewayError: every attempt failed before its first event.
+        """
+
+        async def attempt(lane: Lane) -> StreamDecoder:
+            if not lane.target.streams:
+                raise UnsupportedParameterError("This model cannot stream its answers.", param="stream")
+            body = _encode(lane, call, stream=True)
+            decoder = lane.adapter.stream_decoder(call)
+            first = sink.expect(decoder)
+            try:
+                sink.attach(await lane.target.stream(body, record.request_id, sink))
+                await first
+            except BaseException:
+                sink.detach()
+                raise
+            return decoder
+
+        return await self._attempts(model, record, attempt)
+
+    async def _assembled(self, lane: Lane, call: Call, record: CallRecord) -> Whole:
+        receiver = _Assembling(lane.adapter.assembler(call))
+        stream = await lane.target.stream(_encode(lane, call, stream=True), record.request_id, receiver)
+        try:
+            return await receiver.whole
+        finally:
+            stream.abort()
+
+    async def _attempts(self, model: ServedModel, record: CallRecord, attempt: Callable[[Lane], Awaitable[T]]) -> T:
+        self._budget.first_attempt()
+        tried: list[Lane] = []
+        while True:
+            lane = model.balancer.choose(tried)
+            record.lane = lane.target.name
+            began = monotonic()
+            try:
+                result = await attempt(lane)
+            except ContainerError as error:
+                failure = from_container(lane.adapter.decode_error(error.status, error.body))
+            except GatewayError as error:
+                failure = error
+            else:
+                record.upstream_s += monotonic() - began
+                self._telemetry.attempt(model.name, lane.target.name, "ok")
+                return result
+            record.upstream_s += monotonic() - began
+            self._telemetry.attempt(model.name, lane.target.name, failure.code)
+            tried.append(lane)
+            if not failure.retryable or len(tried) >= model.config.attempts or not self._budget.spend():
+                raise failure
+            record.attempts += 1
+            await asyncio.sleep(backoff_s(len(tried) + 1))
+
+
+class _Assembling:
+    """Gathers a stream into a whole reply."""
+
+    def __init__(self, assembler: Assembler) -> None:
+        self._assembler = assembler
+        self.whole: asyncio.Future[Whole] = asyncio.get_running_loop().create_future()
+
+    def on_payload(self, data: bytes) -> None:
+        if not self.whole.done():
+            self._assembler.feed(data)
+            self._check()
+
+    def on_end(self) -> None:
+        if self.whole.done():
+            return
+        whole = self._assembler.end()
+        if whole is not None:
+            self.whole.set_result(whole)
+        elif not self._check():
+            self.whole.set_exception(fault(UpstreamProtocol, "the stream held no reply"))
+
+    def on_failure(self, error: GatewayError | ContainerError) -> None:
+        if not self.whole.done():
+            self.whole.set_exception(error)
+
+    def _check(self) -> bool:
+        assembler = self._assembler
+        if assembler.fault is not None:
+            self.whole.set_exception(from_container(assembler.fault))
+        elif assembler.malformed is not None:
+            self.whole.set_exception(fault(UpstreamProtocol, assembler.malformed))
+        return self.whole.done()
+
+
+def fetch_as_stream(model: ServedModel, call: Call) -> bool:
+    """Tell whether a whole reply is fetched as a stream and assembled: docs/unary-streaming.md."""
+    match model.config.unary:
+        case "invoke":
+            return False
+        case "stream":
+            return streamable(call)
+        case "auto":
+            return prefers_stream(call, model.config.unary_stream_above_tokens)
+
+
+def _encode(lane: Lane, call: Call, *, stream: bool) -> bytes:
+    try:
+        return lane.adapter.encode(call, stream=stream)
+    except UnsupportedParameter as error:
+        raise UnsupportedParameterError(str(error), param=error.param) from error

@@ -1,0 +1,1 @@
+"""Everything that knows Litestar, uvicorn and the callers' HTTP."""

@@ -1,0 +1,74 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`: what this key may use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Request, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+from pydantic import BaseModel, ConfigDict
+
+from gateway.http.authenticate import Authenticator
+from gateway.routing.catalog import Catalog, ServedModel
+
+
+class ModelObject(BaseModel):
+    """OpenAI's model object, and what people look for next."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: str = "model"
+    created: int
+    """Unix seconds."""
+    owned_by: str
+    aliases: list[str]
+    """Other names for the same model."""
+    context_length: int | None
+    """Tokens of prompt and answer together; null where the configuration does not say."""
+    max_model_len: int | None
+    """The same, under vLLM's name for it."""
+    modalities: list[str]
+    """What a prompt may hold."""
+
+
+class ModelList(BaseModel):
+    """OpenAI's list of models."""
+
+    object: str = "list"
+    data: list[ModelObject]
+
+
+def routes(authenticate: Authenticator, catalog: Catalog) -> list[HTTPRouteHandler]:
+    """Return the handlers."""
+
+    @get("/v1/models", summary="List models", tags=["models"], sync_to_thread=False)
+    def list_models(request: Request[Any, Any, Any]) -> ModelList:
+        """Models the API key may use."""
+        principal = authenticate(request.scope["headers"])
+        return ModelList(data=[_show(model) for model in catalog.visible(principal)])
+
+    @get("/v1/models/{model_id:path}", summary="Show a model", tags=["models"], sync_to_thread=False)
+    def show_model(
+        request: Request[Any, Any, Any],
+        model_id: Annotated[str, Parameter(description="A model's name or alias; it may contain slashes.")],
+    ) -> ModelObject:
+        """One model, by name or alias."""
+        principal = authenticate(request.scope["headers"])
+        return _show(catalog.find(str(model_id).removeprefix("/"), principal))
+
+    return [list_models, show_model]
+
+
+def _show(model: ServedModel) -> ModelObject:
+    config = model.config
+    return ModelObject(
+        id=config.name,
+        created=config.created,
+        owned_by=config.owned_by,
+        aliases=list(config.aliases),
+        context_length=config.context_length,
+        max_model_len=config.context_length,
+        modalities=list(config.modalities),
+    )

@@ -1,0 +1,231 @@
+"""`POST /v1/chat/completions` and `POST /v1/completions`: from the request's bytes to the answer's.
+
+1. Who is calling: the key, before the body is read.
+2. The body: read, parsed once, its model looked up, its fields checked against the model's policy.
+3. The walk (`dispatch.py`) to a container and back.
+4. The answer: a whole one in one write; a stream by a relay, which after its first event needs no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+from time import monotonic
+from typing import Any
+
+from adapters.base import Call, Surface
+from adapters.openai.request import BadRequest, check, read
+from gateway.dispatch import Dispatcher
+from gateway.errors import GatewayError, InternalError, MethodNotAllowed, ShuttingDown
+from gateway.http.authenticate import Authenticator
+from gateway.http.errors import INTERNAL, from_adapter, headers_of
+from gateway.http.protocol import GatewayProtocol, connection_of, header_lines
+from gateway.http.relay import Ending, Relay
+from gateway.http.request import read_body, read_head
+from gateway.http.running import Running
+from gateway.routing.catalog import Catalog, ServedModel
+from gateway.telemetry.events import CallRecord, Telemetry
+
+log = logging.getLogger(__name__)
+
+JSON_HEADERS = b"content-type: application/json\r\n"
+STREAM_HEADERS = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
+
+
+class OpenAIRoute:
+    """One of OpenAI's generating surfaces."""
+
+    def __init__(
+        self,
+        surface: Surface,
+        *,
+        authenticate: Authenticator,
+        catalog: Catalog,
+        dispatcher: Dispatcher,
+        telemetry: Telemetry,
+        running: Running,
+        max_body_bytes: int,
+        write_timeout_s: float,
+    ) -> None:
+        self._surface = surface
+        self._authenticate = authenticate
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._telemetry = telemetry
+        self._running = running
+        self._max_body_bytes = max_body_bytes
+        self._write_timeout_s = write_timeout_s
+
+    async def __call__(self, scope: Any, receive: Any) -> Relay | None:
+        """Answer one request on the connection it came in on; return the relay of a stream that is still running.
+
+        Never raises.
+        """
+        connection = connection_of(scope)
+        headers = scope["headers"]
+        head = read_head(headers)
+        record = CallRecord(self._surface, head.request_id, monotonic())
+        self._telemetry.call_began()
+        relay: Relay | None = None
+        try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("This URL answers POST only.")
+            principal = self._authenticate(headers)
+            record.key_id = principal.key_id
+            body = await read_body(head, receive, self._max_body_bytes)
+            if body is None:
+                raise asyncio.CancelledError
+            draft = read(self._surface, body)
+            model = self._catalog.find(draft.model, principal)
+            record.model = model.name
+            call = check(draft, model.policy)
+            if not call.stream:
+                await self._whole(model, call, record, connection)
+            else:
+                record.stream = True
+                relay = Relay(connection, keep_alive_s=model.config.keep_alive_s, write_timeout_s=self._write_timeout_s)
+                await self._first_event(model, call, record, connection, relay)
+                relay.then(functools.partial(self._stream_over, record))
+                return relay
+        except GatewayError as error:
+            self._refuse(error, record, connection, relay)
+        except BadRequest as error:
+            self._refuse(from_adapter(error), record, connection, relay)
+        except asyncio.CancelledError:
+            # Either the caller has left, which cancels this task, or the server is stopping: then it is still there.
+            record.code = "cancelled"
+            record.ending = Ending.CANCELLED if record.stream else ""
+            if self._running.stopping and connection.answerable:
+                self._refuse(ShuttingDown("The gateway is shutting down."), record, connection, relay)
+        except Exception as error:
+            log.error("unexpected error", exc_info=error, extra={"request_id": record.request_id})
+            self._refuse(InternalError(INTERNAL), record, connection, relay)
+        if relay is not None:
+            self._running.streams.discard(relay)
+            relay.detach()
+        self._ended(record)
+        return None
+
+    async def _whole(self, model: ServedModel, call: Call, record: CallRecord, connection: GatewayProtocol) -> None:
+        waiter = _Waiter(connection)
+        whole = await self._dispatcher.complete(model, call, record)
+        if waiter.gone:
+            raise asyncio.CancelledError
+        record.usage = whole.usage
+        record.status = 200
+        connection.answer(200, JSON_HEADERS + self._timing(record), whole.body)
+
+    async def _first_event(
+        self, model: ServedModel, call: Call, record: CallRecord, connection: GatewayProtocol, relay: Relay
+    ) -> None:
+        """Return when the status and the first event have been sent."""
+
+        def send_status() -> None:
+            relay.start(STREAM_HEADERS + self._timing(record))
+
+        self._running.streams.add(relay)
+        # A load balancer in front cuts a connection that stays silent: so the status cannot be held back for ever.
+        holding = connection.loop.call_later(model.config.hold_status_s, send_status)
+        try:
+            await self._dispatcher.stream(model, call, record, relay)
+        finally:
+            holding.cancel()
+        send_status()
+
+    def _stream_over(self, record: CallRecord, relay: Relay) -> None:
+        self._running.streams.discard(relay)
+        record.status = 200
+        record.ending = relay.ending or ""
+        if relay.first_event_at is not None:
+            record.first_event_s = relay.first_event_at - record.began
+        decoder = relay.decoder
+        if decoder is not None:
+            record.usage, record.events, record.dropped = decoder.usage, decoder.chunks, decoder.dropped
+        if relay.error is not None:
+            record.code, record.detail = relay.error.code, relay.error.detail
+            _log_fault(relay.error, record)
+        elif relay.ending is not Ending.COMPLETE:
+            record.code = "cancelled"
+        self._ended(record)
+
+    def _ended(self, record: CallRecord) -> None:
+        record.seconds = monotonic() - record.began
+        self._telemetry.call_ended(record)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("call ended", extra=dataclasses.asdict(record))
+
+    def _refuse(
+        self, error: GatewayError, record: CallRecord, connection: GatewayProtocol, relay: Relay | None
+    ) -> None:
+        record.code, record.detail = error.code, error.detail
+        _log_fault(error, record)
+        if relay is not None and relay.started:
+            record.status = 200
+            relay.fail(error)
+            record.ending = relay.ending or ""
+            return
+        record.status = error.status
+        record.ending = Ending.FAILED if record.stream else ""
+        extra = headers_of(error)
+        if error.status == 405:
+            extra.append(("allow", "POST"))
+        connection.answer(error.status, JSON_HEADERS + header_lines(extra) + self._timing(record), error.body())
+
+    def _timing(self, record: CallRecord) -> bytes:
+        total_s = monotonic() - record.began
+        upstream_s = min(record.upstream_s, total_s)
+        return (
+            b"x-request-id: %b\r\nopenai-processing-ms: %d\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f\r\n"
+            % (
+                record.request_id.encode(),
+                total_s * 1000,
+                (total_s - upstream_s) * 1000,
+                upstream_s * 1000,
+            )
+        )
+
+
+class _Waiter:
+    """A caller waiting for a whole reply: its leaving cancels the task that works for it."""
+
+    __slots__ = ("_connection", "_task", "gone")
+
+    def __init__(self, connection: GatewayProtocol) -> None:
+        self._connection = connection
+        self._task = asyncio.current_task(connection.loop)
+        self.gone = False
+        connection.listen(self)
+
+    def on_gone(self) -> None:
+        self.gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def on_pause(self) -> None:
+        """Nothing is being written yet."""
+
+    def on_resume(self) -> None:
+        """Nothing is being written yet."""
+
+    def probe(self) -> None:
+        self._connection.interim()
+
+
+def _log_fault(error: GatewayError, record: CallRecord) -> None:
+    """Write down what is not the caller's doing; `detail` says more than the caller may know."""
+    if error.status >= 500:
+        log.error(
+            "call failed",
+            extra={
+                "request_id": record.request_id,
+                "key": record.key_id,
+                "code": error.code,
+                "model": record.model,
+                "deployment": record.lane,
+                "detail": error.detail,
+            },
+        )

@@ -1,0 +1,141 @@
+"""Serving: one process, or several workers under uvicorn's supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import logging
+import math
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from litestar import Litestar
+from uvicorn.supervisors import Multiprocess
+
+from gateway.app import build
+from gateway.config.load import Config, load
+from gateway.http.protocol import GatewayProtocol
+from gateway.telemetry import log as logs
+from gateway.telemetry.prometheus import MULTIPROCESS_VARIABLE
+
+log = logging.getLogger("gateway")
+
+BACKLOG = 4096
+CUT_GRACE_S = 2
+"""What the last error events and their connections get after the drain time."""
+CONFIG_PATH_VARIABLE = "_GATEWAY_CONFIG_PATH"
+"""Hands the configuration's path to spawned workers, which read it anew."""
+
+
+def run(config: Config, path: Path | None = None) -> int:
+    """Serve until told to stop; return the process' exit status. `path` is where `config` came from."""
+    settings = config.settings
+    logs.configure(settings.log_level)
+    try:
+        listener = _bind(settings.host, settings.port)
+    except OSError as error:
+        print(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
+        return 1
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    several = settings.workers > 1
+    options = uvicorn.Config(
+        "gateway.http.server:create_app" if several else create(config),
+        factory=several,
+        loop="uvloop",
+        http=GatewayProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        workers=settings.workers,
+        backlog=BACKLOG,
+        timeout_keep_alive=math.ceil(settings.idle_timeout_s),
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s) + CUT_GRACE_S,
+    )
+    if not several:
+        server = _Server(options, url)
+        server.run(sockets=[listener])
+        return 0 if server.started else 1
+    metrics_folder = tempfile.mkdtemp(prefix="lmi-gateway-metrics-")
+    os.environ[MULTIPROCESS_VARIABLE] = metrics_folder
+    os.environ[CONFIG_PATH_VARIABLE] = str(path or "")
+    os.set_inheritable(listener.fileno(), True)
+    log.info("gateway listening", extra={"url": url, "workers": settings.workers})
+    try:
+        Multiprocess(options, sockets=[listener]).run()
+    finally:
+        shutil.rmtree(metrics_folder, ignore_errors=True)
+    return 0
+
+
+def create_app() -> Litestar:
+    """Return the application, in a worker process."""
+    path = os.environ.get(CONFIG_PATH_VARIABLE)
+    config = load(Path(path) if path else None, os.environ)
+    if not config.keys and not config.settings.insecure:
+        raise RuntimeError("the configuration has lost its keys since the gateway was started")
+    logs.configure(config.settings.log_level)
+    return create(config)
+
+
+def create(config: Config) -> Litestar:
+    """Return the application."""
+    app = build(config)
+    # What exists now lives as long as the process: collections need not look at it again.
+    gc.collect()
+    gc.freeze()
+    _trim()
+    return app
+
+
+def _trim() -> None:
+    """Give back to the system what importing and building left unused, where the C library can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready, and ends with a status rather than by its own signal."""
+
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            log.info("gateway listening", extra={"url": self._url, "pid": os.getpid()})
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("gateway stopping")
+        await super().shutdown(sockets)
+        self._captured_signals.clear()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)

@@ -1,0 +1,1 @@
+"""Which model a name means, and which of its deployments answers a call."""

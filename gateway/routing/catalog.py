@@ -1,0 +1,61 @@
+"""The models a caller can name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from adapters.openai.request import FieldPolicy
+from gateway.auth.principal import Principal
+from gateway.config.models import Model
+from gateway.errors import ModelNotFound
+from gateway.routing.balancer import Balancer
+from gateway.routing.lane import Lane
+
+MAX_SHOWN_NAME = 128
+
+
+class ServedModel:
+    """One public model: its configuration, its lanes, and what its callers may send."""
+
+    __slots__ = ("balancer", "config", "lanes", "name", "policy")
+
+    def __init__(self, config: Model, lanes: tuple[Lane, ...]) -> None:
+        self.config = config
+        self.name = config.name
+        self.lanes = lanes
+        self.balancer = Balancer(lanes)
+        self.policy = FieldPolicy(
+            unknown_fields=config.unknown_fields,
+            allow_fields=frozenset(config.allow_fields),
+            image_hosts=config.image_hosts,
+            modalities=config.modalities,
+            context_length=config.context_length,
+        )
+
+
+class Catalog:
+    """Finds models by public name or alias."""
+
+    def __init__(self, models: Iterable[ServedModel]) -> None:
+        self._models = tuple(models)
+        self._by_name = {name: model for model in self._models for name in (model.config.name, *model.config.aliases)}
+
+    def find(self, name: str, principal: Principal) -> ServedModel:
+        """Return the model of that name.
+
+        Raises:
+            ModelNotFound: there is none, or the key may not use it; which of the two, a caller cannot tell.
+        """
+        model = self._by_name.get(name)
+        if model is None or not principal.may_use(model.name):
+            raise ModelNotFound(
+                f"The model `{name[:MAX_SHOWN_NAME]}` does not exist or your key may not use it.", param="model"
+            )
+        return model
+
+    def visible(self, principal: Principal) -> list[ServedModel]:
+        """Return the models the key may use, in the order of the models file."""
+        return [model for model in self._models if principal.may_use(model.name)]
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models)

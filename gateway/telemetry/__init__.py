@@ -1,0 +1,1 @@
+"""What is measured and logged; everything else only hands it records."""

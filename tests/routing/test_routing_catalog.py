@@ -1,0 +1,67 @@
+"""Which model a name means, and to whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.auth.principal import Principal
+from gateway.config.models import Deployment, Model
+from gateway.errors import ModelNotFound
+from gateway.routing.catalog import Catalog, ServedModel
+from gateway.routing.lane import Lane
+
+NOTHING: Any = None  # what a lane leads to does not matter here
+ANYONE, BOB = Principal("anyone", None), Principal("bob", frozenset({"qwen"}))
+
+
+def served(name: str, *aliases: str) -> ServedModel:
+    deployment = Deployment(endpoint="chat", region="us-east-1", container="lmi", version="15")
+    model = Model(name=name, aliases=aliases, deployments=(deployment,), allow_fields=("seed",), context_length=4096)
+    return ServedModel(model, (Lane(NOTHING, NOTHING, 1),))
+
+
+LLAMA, QWEN = served("llama", "fast", "Fast"), served("qwen", "quick")
+CATALOG = Catalog([LLAMA, QWEN])
+
+
+@pytest.mark.parametrize(("name", "model"), [
+    pytest.param("llama", LLAMA, id="name"), pytest.param("fast", LLAMA, id="alias"),
+    pytest.param("Fast", LLAMA, id="alias in capitals"), pytest.param("quick", QWEN, id="another model's"),
+])  # fmt: skip
+def test_a_model_is_found_by_name_and_alias(name: str, model: ServedModel) -> None:
+    assert CATALOG.find(name, ANYONE) is model
+
+
+def refusal(name: str, principal: Principal) -> ModelNotFound:
+    with pytest.raises(ModelNotFound) as caught:
+        CATALOG.find(name, principal)
+    return caught.value
+
+
+def test_a_model_one_may_not_use_is_refused_like_one_that_does_not_exist() -> None:
+    hidden, absent = refusal("llama", BOB), refusal("nope", BOB)
+    assert hidden.message == "The model `llama` does not exist or your key may not use it."
+    assert hidden.message.replace("llama", "nope") == absent.message
+    assert (hidden.status, hidden.code, hidden.param) == (absent.status, absent.code, absent.param)
+    assert (hidden.status, hidden.code, hidden.param) == (404, "model_not_found", "model")
+    assert refusal("fast", BOB).message == "The model `fast` does not exist or your key may not use it."
+
+
+@pytest.mark.parametrize("name", ["", "LLAMA", "llama ", "llam", "\0", "x" * 100_000])
+def test_other_names_are_not_found(name: str) -> None:
+    assert len(refusal(name, ANYONE).message) < 200
+
+
+def test_a_caller_sees_what_the_key_may_use_in_the_order_of_the_file() -> None:
+    assert CATALOG.visible(ANYONE) == [LLAMA, QWEN]
+    assert CATALOG.visible(BOB) == [QWEN]
+    assert CATALOG.visible(Principal("nobody", frozenset())) == []
+    assert list(CATALOG) == [LLAMA, QWEN]
+
+
+def test_a_models_configuration_becomes_the_rules_for_its_callers() -> None:
+    assert LLAMA.name == "llama"
+    assert (LLAMA.policy.allow_fields, LLAMA.policy.context_length) == (frozenset({"seed"}), 4096)
+    assert LLAMA.balancer.choose([]) is LLAMA.lanes[0]
