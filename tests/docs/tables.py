@@ -1,0 +1,145 @@
+"""The tables of docs/errors.md and docs/metrics.md, made from the code.
+
+`python -m tests.docs.tables` writes them anew. Cells that only people can fill are kept: whether to retry, and what a
+metric is for; those of a new row are a question mark, which the tests refuse.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from itertools import pairwise
+
+from prometheus_client.metrics_core import Metric
+
+from adapters import errors as adapter_errors
+from adapters.base import Usage
+from adapters.errors import ContainerFault, FaultKind
+from gateway.errors import GatewayError, UpstreamFault
+from gateway.faults import from_container
+from gateway.http.docs_document import errors, summary_of
+from gateway.sagemaker.errors import COMMON, MODELLED, fault, map_error
+from gateway.telemetry.events import CallRecord
+from gateway.telemetry.prometheus import PrometheusTelemetry
+from tests.docs.reading import DOCS, page, table
+
+OPEN = "?"
+Rows = list[list[str]]
+
+
+def codes(before: Rows) -> Rows:
+    retry = {row[0]: row[4] for row in before}
+    rows = []
+    for code, kind in errors().items():
+        error = fault(kind, "", message="A sentence.") if issubclass(kind, UpstreamFault) else kind("A sentence.")
+        link = f"[`{code}`](#{code})"
+        wait = "–" if error.retry_after_s is None else str(error.retry_after_s)
+        rows.append([link, str(kind.status), f"`{kind.type}`", summary_of(kind), retry.get(link, OPEN), wait])
+    return [["Code", "Status", "Type", "When", "Retry", "Wait"], *rows]
+
+
+def aws(_: Rows) -> Rows:
+    rows = []
+    for name in MODELLED | COMMON:
+        rows.append([f"`{name}`", *_mapped(map_error(400, [(b"x-amzn-errortype", name.encode())], b"{}"))])
+    return [["AWS error", "Code", "Retried"], *rows]
+
+
+def statuses(_: Rows) -> Rows:
+    """Statuses that mean the same stand together; of a hundred, what most of them mean is called "other"."""
+    meanings = {status: _mapped(map_error(status, [], b"")) for status in range(201, 600)}
+    usual = {family: meanings[family * 100 + 99] for family in (2, 3, 4, 5)}
+    special: dict[tuple[str, str], list[str]] = {}
+    for status, meaning in meanings.items():
+        if meaning != usual[status // 100]:
+            special.setdefault(meaning, []).append(str(status))
+    rows = [[", ".join(found), *meaning] for meaning, found in sorted(special.items(), key=lambda item: item[1])]
+    assert usual[2] == usual[3]
+    return [
+        ["Status", "Code", "Retried"],
+        *rows,
+        ["other 5xx", *usual[5]],
+        ["other 4xx", *usual[4]],
+        ["2xx, 3xx", *usual[2]],
+    ]
+
+
+def container(_: Rows) -> Rows:
+    meanings = _docstrings_below_members(FaultKind)
+    rows = [
+        [f"`{kind}`", meanings[kind.name], *_mapped(from_container(ContainerFault(kind, "words")))]
+        for kind in FaultKind
+    ]
+    return [["Kind", "Means", "Code", "Retried"], *rows]
+
+
+def metrics(before: Rows) -> Rows:
+    told = {row[0]: row[3:] for row in before}
+    rows = []
+    for metric in families():
+        # A counter's name lacks the suffix it is written with; a histogram's `le` is no label of ours.
+        name = f"`{metric.name}_total`" if metric.type == "counter" else f"`{metric.name}`"
+        labels = ", ".join(f"`{label}`" for label in metric.samples[0].labels if label != "le")
+        rows.append([name, metric.type, labels or "–", *told.get(name, [OPEN, OPEN])])
+    return [["Metric", "Type", "Labels", "Series", "Meaning"], *rows]
+
+
+def families() -> list[Metric]:
+    """Return every metric with some samples, in the order of registration."""
+    telemetry = PrometheusTelemetry()
+    for stream in (True, False):
+        telemetry.call_began()
+        record = CallRecord(surface="chat", request_id="r", began=0.0, model="m", stream=stream)
+        record.usage, record.dropped, record.ending, record.first_event_s = Usage(1, 1, 1), 1, "complete", 0.1
+        telemetry.call_ended(record)
+    telemetry.attempt("m", "d", "ok")
+    telemetry.resent("d")
+    telemetry.upstream(1, {"default": True})
+    found = list(telemetry.registry.collect())
+    assert [metric.name for metric in found if not metric.samples] == [], "some metric was not reached"
+    return found
+
+
+TABLES: dict[str, dict[str, Callable[[Rows], Rows]]] = {
+    "errors.md": {"codes": codes, "aws": aws, "statuses": statuses, "container": container},
+    "metrics.md": {"metrics": metrics},
+}
+
+
+def renewed(name: str) -> str:
+    """Return a page with its tables made anew."""
+    text = page(name)
+    for title, make in TABLES[name].items():
+        head, *rows = make(table(text, title))
+        lines = [head, ["---"] * len(head), *rows]
+        made = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        before, opening, rest = text.partition(f"<!-- table: {title} -->\n")
+        text = f"{before}{opening}\n{made}\n\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+    return text
+
+
+def _mapped(error: object) -> tuple[str, str]:
+    assert isinstance(error, GatewayError)
+    return f"`{error.code}`", "yes" if error.retryable else "no"
+
+
+def _docstrings_below_members(kind: type) -> dict[str, str]:
+    """Return the string that follows each member of an enumeration in its source."""
+    classes = (node for node in ast.parse(inspect.getsource(adapter_errors)).body if isinstance(node, ast.ClassDef))
+    body = next(node.body for node in classes if node.name == kind.__name__)
+    found = {}
+    for node, following in pairwise(body):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(following, ast.Expr):
+            found[node.targets[0].id] = str(ast.literal_eval(following.value))
+    return found
+
+
+def main() -> None:
+    for name in TABLES:
+        text = renewed(name)
+        (DOCS / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
