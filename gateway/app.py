@@ -53,7 +53,7 @@ class Upstream:
         self._telemetry = telemetry
         self.origins = Origins(ca_bundle=settings.ca_bundle, idle_s=settings.upstream_idle_s)
         self.credentials = CredentialStore()
-        self._signers: dict[str, Signer] = {}
+        self._signers: dict[tuple[str, str | None], Signer] = {}
         self.catalog = Catalog([self._serve(model) for model in config.models])
 
     def _serve(self, model: Model) -> ServedModel:
@@ -66,7 +66,7 @@ class Upstream:
             deployment,
             model.timeouts,
             origin=self.origins.get(url),
-            signer=self._signers.setdefault(deployment.region, Signer(deployment.region)),
+            signer=self._signers.setdefault((deployment.region, deployment.role_arn), Signer(deployment.region)),
             credentials=self.credentials.source(deployment.role_arn, deployment.external_id, deployment.region),
             max_reply_bytes=settings.max_reply_bytes,
             resent=self._telemetry.resent,
@@ -110,6 +110,7 @@ def build(config: Config) -> Litestar:
         write_buffer_bytes=settings.stream_buffer_bytes,
         write_timeout_s=settings.write_timeout_s,
         on_shutdown=lambda: running.stop(settings.drain_timeout_s),
+        on_force=running.cut,
     )
 
     def hot_route(path: str, surface: Surface) -> Any:

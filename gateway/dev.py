@@ -363,7 +363,7 @@ def _reserved(host: str, port: int) -> socket.socket:
         reserved.bind((host, port))
     except OSError as error:
         reserved.close()
-        raise DemoFailed(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise DemoFailed(f"cannot listen on {host}:{port}: {error.strerror}; --port chooses another") from None
     return reserved
 
 

@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 from adapters.base import Assembler, Call, StreamDecoder, Whole
 from adapters.errors import ContainerFault, MalformedReply, UnsupportedParameter
 from adapters.openai.assemble import prefers_stream, streamable
-from gateway.errors import GatewayError, UnsupportedParameterError, UpstreamProtocol
+from gateway.errors import GatewayError, UnsupportedParameterError, UpstreamError, UpstreamProtocol
 from gateway.faults import from_container
 from gateway.routing.attempts import RetryBudget, backoff_s
 from gateway.routing.catalog import ServedModel
@@ -150,7 +150,13 @@ class _Assembling:
             self.whole.set_exception(fault(UpstreamProtocol, "the stream held no reply"))
 
     def on_failure(self, error: GatewayError | ContainerError) -> None:
-        if not self.whole.done():
+        if self.whole.done():
+            return
+        # A connection lost after the last record: nothing is missing but the end mark.
+        whole = self._assembler.end() if isinstance(error, UpstreamError) else None
+        if whole is not None:
+            self.whole.set_result(whole)
+        else:
             self.whole.set_exception(error)
 
     def _check(self) -> bool:

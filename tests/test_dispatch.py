@@ -544,6 +544,11 @@ def test_a_reply_gathered_from_a_stream() -> None:
     assert walk.codes == ["a: ok"]
 
 
+def test_a_connection_lost_after_the_last_record_takes_nothing_from_the_reply() -> None:
+    a, walk = Upstream("a", [b"one;two;done;", fault(UpstreamError, "connection dropped")]), Walk()
+    assert run(walk.complete(served(a, unary="stream"))) == b"onetwo"
+
+
 @pytest.mark.parametrize(("acts", "kind", "detail"), [
     pytest.param(
         [b"one;", b"fault=failed;", HANGS], UpstreamError, "container: failed: the container's words",
@@ -554,6 +559,7 @@ def test_a_reply_gathered_from_a_stream() -> None:
     pytest.param([b"one;", END], UpstreamProtocol, "cut short", id="no end mark"),
     pytest.param([END], UpstreamProtocol, "the stream held no reply", id="nothing"),
     pytest.param([b"one;", fault(UpstreamTimeout, "gap")], UpstreamTimeout, "gap", id="a time limit"),
+    pytest.param([b"one;", fault(UpstreamError, "lost")], UpstreamError, "lost", id="a connection lost too early"),
     pytest.param([ContainerError(400, b"no")], InvalidRequest, None, id="an answer instead of a stream"),
     pytest.param(
         [b"bad;", b"fault=failed;", END, fault(UpstreamTimeout, "x")], UpstreamProtocol, "not a record",

@@ -42,7 +42,7 @@ class Timeouts(Section):
     connect_s: Seconds = 2.0
     """TCP connection and TLS handshake."""
     first_byte_s: Seconds = 120.0
-    """From the request's last byte to the first byte of the reply."""
+    """From the request's last byte to the first byte of the reply's body."""
     gap_s: Seconds = 60.0
     """Between two bytes of a reply that has begun."""
     total_s: Seconds = 900.0

@@ -45,6 +45,8 @@ class Frontend:
     """Handlers by exact path that answer on the connection itself, without the application in between."""
     on_shutdown: Callable[[], None] = nothing
     """Called when the server begins to stop, once for each open connection."""
+    on_force: Callable[[], None] = nothing
+    """Called when it is told to stop a second time, and so at once."""
 
 
 class ArrivingProtocol(HttpToolsProtocol):
@@ -146,14 +148,14 @@ class ArrivingProtocol(HttpToolsProtocol):
                 raise BadHead("method")
             self._upgrading = True  # the parser stops here, and `_feed` begins anew
             return
-        self._in_headers = False
-        self._stop_slow_timer()
         if len(self.pipeline) >= MAX_PIPELINED:
             newest, _ = self.pipeline[0]
             newest.keep_alive = False
             self._discarding = True
             raise BadHead("pipeline")
-        super().on_headers_complete()
+        super().on_headers_complete()  # which raises for a URL that does not parse
+        self._in_headers = False
+        self._stop_slow_timer()
         if self.pipeline:
             self.flow.resume_reading()  # to notice when the caller leaves; uvicorn would leave it unread
 

@@ -42,7 +42,10 @@ BAD_REQUESTS: dict[str, type[GatewayError]] = {
     )
 }
 _LITESTAR: dict[int, tuple[type[GatewayError], str]] = {
-    404: (RouteNotFound, "There is nothing at this URL."),
+    404: (
+        RouteNotFound,
+        "There is nothing at this URL. The API is at /v1/chat/completions, /v1/completions and /v1/models.",
+    ),
     405: (MethodNotAllowed, "This URL does not answer this method."),
     413: (RequestTooLarge, "The request is too large."),
     415: (UnsupportedMediaType, "This media type is not supported."),

@@ -217,7 +217,7 @@ class _Waiter:
 
 def _log_fault(error: GatewayError, record: CallRecord) -> None:
     """Write down what is not the caller's doing; `detail` says more than the caller may know."""
-    if error.status >= 500:
+    if error.status >= 500 and not isinstance(error, ShuttingDown):
         log.error(
             "call failed",
             extra={

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
-import logging
 import math
 import os
 import shutil
@@ -13,19 +13,16 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 from litestar import Litestar
-from uvicorn.supervisors import Multiprocess
 
 from gateway.app import build
 from gateway.config.load import Config, load
+from gateway.http.processes import OnlyServer, Workers
 from gateway.http.protocol import GatewayProtocol
 from gateway.telemetry import log as logs
 from gateway.telemetry.prometheus import MULTIPROCESS_VARIABLE
-
-log = logging.getLogger("gateway")
 
 BACKLOG = 4096
 CUT_GRACE_S = 2
@@ -41,7 +38,8 @@ def run(config: Config, path: Path | None = None) -> int:
     try:
         listener = _bind(settings.host, settings.port)
     except OSError as error:
-        print(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr)
+        hint = "; --port chooses another" if error.errno == errno.EADDRINUSE else ""
+        print(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}{hint}", file=sys.stderr)
         return 1
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -63,16 +61,15 @@ def run(config: Config, path: Path | None = None) -> int:
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s) + CUT_GRACE_S,
     )
     if not several:
-        server = _Server(options, url)
+        server = OnlyServer(options, url)
         server.run(sockets=[listener])
         return 0 if server.started else 1
     metrics_folder = tempfile.mkdtemp(prefix="lmi-gateway-metrics-")
     os.environ[MULTIPROCESS_VARIABLE] = metrics_folder
     os.environ[CONFIG_PATH_VARIABLE] = str(path or "")
     os.set_inheritable(listener.fileno(), True)
-    log.info("gateway listening", extra={"url": url, "workers": settings.workers})
     try:
-        Multiprocess(options, sockets=[listener]).run()
+        Workers(options, [listener], url).run()
     finally:
         shutil.rmtree(metrics_folder, ignore_errors=True)
     return 0
@@ -110,32 +107,8 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
         listener.close()
         raise
     return listener
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, which says when it is ready, and ends with a status rather than by its own signal."""
-
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
-        super().__init__(config)
-        self._url = url
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if not self.should_exit:
-            log.info("gateway listening", extra={"url": self._url, "pid": os.getpid()})
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        log.info("gateway stopping")
-        await super().shutdown(sockets)
-        self._captured_signals.clear()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
-            self.force_exit = True
-        super().handle_exit(sig, frame)

@@ -92,11 +92,14 @@ def test_a_second_signal_ends_the_process_at_once(local: Local) -> None:
         with httpx.stream(
             "POST", f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=20
         ) as answer:
-            next(answer.iter_raw())
             gateway.process.send_signal(signal.SIGTERM)
             assert until(lambda: any("gateway stopping" in line for line in gateway.log))
             gateway.process.send_signal(signal.SIGTERM)
-            gateway.process.wait(3)
+            text = "".join(answer.iter_text())
+
+        assert '"code":"server_shutdown"' in text
+        assert gateway.process.wait(3) == 0
+        assert not [line for line in gateway.log if "raceback" in line]
 
 
 def test_workers_share_the_port_and_their_metrics_add_up(local: Local) -> None:
@@ -119,8 +122,30 @@ def test_a_killed_worker_is_replaced(local: Local) -> None:
         os.kill(victim, signal.SIGKILL)
 
         assert until(lambda: len(workers(gateway.pid) - {victim}) == 2)
+        assert until(lambda: any(f'"worker died", "pid": {victim}, "exit_status": -9' in line for line in gateway.log))
         with OpenAI(base_url=gateway.base_url, api_key=KEY) as client:
             assert client.chat.completions.create(model="fast", messages=HELLO).choices
+
+
+def test_several_workers_that_stop_let_nobody_in_and_finish_what_runs(local: Local) -> None:
+    with running_gateway(config(local.url, *MODELS, workers=2)) as gateway:
+        client = OpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=0)
+        stream = client.chat.completions.create(model="slow", messages=COUNT, stream=True)
+        first = next(stream)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert until(lambda: not accepts(gateway.port))
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in [first, *stream] if chunk.choices)
+
+        assert text.endswith("39, 40")
+        assert gateway.process.wait(10) == 0
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_taken_port_is_one_clear_line(local: Local, tmp_path: Path) -> None:
@@ -137,7 +162,7 @@ def test_a_taken_port_is_one_clear_line(local: Local, tmp_path: Path) -> None:
         )
 
         assert ended.returncode == 1
-        assert ended.stderr == f"cannot listen on 127.0.0.1:{port}: Address already in use\n"
+        assert ended.stderr == f"cannot listen on 127.0.0.1:{port}: Address already in use; --port chooses another\n"
 
 
 def test_readiness_says_which_credentials_are_missing(local: Local) -> None:

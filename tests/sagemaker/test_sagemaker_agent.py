@@ -319,8 +319,10 @@ async def buried(*processes: int) -> None:
     await settled()
 
 
+# It hears the question out first: who asks is then waiting for the answer, not still starting the process.
 HANGS = """
-import os, signal, subprocess, time
+import os, signal, subprocess, sys, time
+sys.stdin.read()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen(["sleep", "600"])
 with open("pids.new", "w") as file:
