@@ -192,7 +192,10 @@ def test_a_port_in_use_is_one_line(demos: list[Running]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         demo = start(demos, LOCAL_THAT_DIES, GATEWAY_THAT_DIES, port)
-        assert demo.ended() == (1, f"cannot listen on 127.0.0.1:{port}: Address already in use; --port chooses another\n")
+        assert demo.ended() == (
+            1,
+            f"cannot listen on 127.0.0.1:{port}: Address already in use; --port chooses another\n",
+        )
 
 
 def test_waiting_for_a_process_has_a_bound() -> None:

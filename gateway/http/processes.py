@@ -83,7 +83,7 @@ class Workers(Multiprocess):
 
     def init_processes(self) -> None:
         # The supervisor makes its processes from this name, in several places.
-        multiprocess.Process = Worker  # type: ignore[misc]
+        multiprocess.Process = Worker  # type: ignore[misc]  # a name, to mypy a type
         with _interrupts_ignored():
             super().init_processes()
 

@@ -8,9 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from deploy.local import faults
+from deploy.local.engine import build
+from tests.faults.inside import running_inside
 from tests.faults.talk import DIALECTS, answer_of, events_of
 from tests.faults.wire import CHAT, Caller, NoAnswer, chat, request
 from tests.faults.world import World
+from tests.support.stack import config, model, running_local
 
 PROMPT_MS = 100.0
 """From a caller's leaving to its call's end at SageMaker."""
@@ -119,9 +122,35 @@ def test_c03_fifty_who_leave_in_mid_stream_leave_nothing_behind(world: World, le
         world.local.call_ended(call.n)
     assert [call.hung_up_ms is not None for call in world.calls()] == [True] * 50
     world.settle()
-    began = time.monotonic()
     assert world.ask(chat("vllm", stream=True)).events[-1] == b"[DONE]"
-    assert time.monotonic() - began < 0.5
+
+
+def test_c03_no_task_outlives_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers who leave at every stage of a call."""
+    with (
+        running_local({"vllm": build("vllm-0.33")}) as local,
+        running_inside(monkeypatch, config(local.url, model("vllm", "vllm", "0.33"))) as inside,
+    ):
+        base = inside.tasks()
+        local.add_fault(faults.Delay(), operation="InvokeEndpoint", times=None)
+        local.add_fault(faults.Stall(after_frames=5), times=None)
+        body = request("POST", CHAT, chat("vllm", "count to 50", stream=True))
+        whole = request("POST", CHAT, chat("vllm", "count to 50"))
+        callers = []
+        for number in range(100):
+            callers.append(Caller(inside.port))
+            callers[-1].send([body, whole, body[:-5], whole[:50]][number % 4])
+        for caller in callers[::4]:
+            caller.until(b"data: ")
+        local.call_started(50)
+        assert inside.tasks() > base
+        for number, caller in enumerate(callers):
+            LEAVING["close" if number % 8 < 4 else "reset"](caller)
+        for number in range(1, 51):
+            local.call_ended(number)
+        deadline = time.monotonic() + 5
+        while inside.tasks() > base:
+            assert time.monotonic() < deadline
 
 
 @both

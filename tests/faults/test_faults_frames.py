@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -124,11 +123,11 @@ def test_u17_ten_thousand_frames_in_one_write_come_out_alike_and_hold_nobody_up(
     assert len(pieces) == 10_000
     expected = events_of(dialect, texts)
     longest_s = []
-    for _ in range(3):  # others use this machine, too: the best of three is what the gateway does
+    for _ in range(3):
         world.fault(says(pieces), faults.Chunking("join:10000"))
         with world.asking(chat(dialect, stream=True)) as caller:
             done, waits_s = threading.Event(), [0.0]
-            other = threading.Thread(target=_ping_until, args=(done, waits_s, world.port))
+            other = threading.Thread(target=_ping_until, args=(done, waits_s, world))
             other.start()
             try:
                 answer = caller.answer()
@@ -140,13 +139,17 @@ def test_u17_ten_thousand_frames_in_one_write_come_out_alike_and_hold_nobody_up(
     assert min(longest_s) < 0.05
 
 
-def _ping_until(done: threading.Event, waits_s: list[float], port: int) -> None:
-    with Caller(port) as other:
+def _ping_until(done: threading.Event, waits_s: list[float], world: World) -> None:
+    """Note how long the gateway worked on other things while a caller waited, in its own processor time.
+
+    A try that is too long may be a collection of garbage that fell due: the best one counts.
+    """
+    with Caller(world.port) as other:
         while not done.is_set():
-            began = time.monotonic()
+            began = world.cpu_s()
             other.send(request("GET", "/healthz", key=None))
             assert other.answer(to="GET").status == 200
-            waits_s.append(time.monotonic() - began)
+            waits_s.append(world.cpu_s() - began)
 
 
 @pytest.mark.parametrize(

@@ -136,10 +136,13 @@ class World:
         while self._callers:
             self._callers.pop().close()
         self.local.clear_faults()
-        self.until(lambda: self.counted("gateway_calls_in_flight") == 0)
+        self.until(self._idle)
         for call in self.calls():
             self.local.call_ended(call.n)
-        self.until(lambda: self.open_files() <= self.base_files)
+
+    def _idle(self) -> bool:
+        samples = self.samples()
+        return samples["gateway_calls_in_flight"] == 0 and self.open_files(samples) <= self.base_files
 
     def earn_retries(self) -> None:
         """Fill the retry budget: a first attempt earns a tenth of a retry, and three are the most it holds."""
@@ -155,15 +158,20 @@ class World:
 
     # The process
 
+    def cpu_s(self) -> float:
+        """Return the processor time the gateway has used so far."""
+        # The clock of another process: https://man7.org/linux/man-pages/man3/clock_getcpuclockid.3.html
+        return time.clock_gettime(~self.gateway.pid << 3 | 2)
+
     def rss_bytes(self) -> int:
         """Return the gateway's resident memory."""
         found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.gateway.pid}/status").read_text())
         assert found is not None
         return int(found[1]) * 1024
 
-    def open_files(self) -> int:
+    def open_files(self, samples: Mapping[str, float] | None = None) -> int:
         """Return how many descriptors the gateway has open, but for its pooled connections to SageMaker."""
-        pooled = int(self.counted("gateway_upstream_connections"))
+        pooled = int((samples or self.samples())["gateway_upstream_connections"])
         return len(list(Path(f"/proc/{self.gateway.pid}/fd").iterdir())) - pooled
 
 
