@@ -98,8 +98,15 @@ class Assembler(Protocol):
 
     usage: Usage | None
     chunks: int
+    complete: bool
+    """The container's terminal marker has been seen."""
     fault: ContainerFault | None
     malformed: str | None
+
+    @property
+    def over(self) -> bool:
+        """Nothing that follows matters: the end mark has come, or what went wrong."""
+        ...
 
     def feed(self, data: bytes) -> None: ...
 

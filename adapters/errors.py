@@ -54,5 +54,5 @@ class ContainerFault:
 
     kind: FaultKind
     message: str
-    """The container's own words, unwrapped; for logs, and for the caller where the kind blames the request."""
+    """The container's own words, unwrapped; for the caller where the kind blames the request. They may quote it."""
     param: str | None = None

@@ -19,7 +19,13 @@ from typing import Protocol, TypeVar
 from adapters.base import Assembler, Call, StreamDecoder, Whole
 from adapters.errors import ContainerFault, MalformedReply, UnsupportedParameter
 from adapters.openai.assemble import prefers_stream, streamable
-from gateway.errors import GatewayError, UnsupportedParameterError, UpstreamError, UpstreamProtocol
+from gateway.errors import (
+    GatewayError,
+    UnsupportedParameterError,
+    UpstreamError,
+    UpstreamProtocol,
+    UpstreamTimeout,
+)
 from gateway.faults import from_container
 from gateway.routing.attempts import RetryBudget, backoff_s
 from gateway.routing.catalog import ServedModel
@@ -29,6 +35,10 @@ from gateway.sagemaker.transport import Receiver, Stream
 from gateway.telemetry.events import CallRecord, Telemetry
 
 T = TypeVar("T")
+DRAIN_S = 2.0
+"""After the last event the upstream gets this long to end its reply, so that its connection can be used again."""
+NOTHING_MISSING = (UpstreamError, UpstreamProtocol, UpstreamTimeout)
+"""How a connection may end after the last record of an answer: what is missing is no more than the end mark."""
 
 
 class StreamSink(Receiver, Protocol):
@@ -133,12 +143,17 @@ class _Assembling:
 
     def __init__(self, assembler: Assembler) -> None:
         self._assembler = assembler
+        self._ending = False
         self.whole: asyncio.Future[Whole] = asyncio.get_running_loop().create_future()
 
     def on_payload(self, data: bytes) -> None:
-        if not self.whole.done():
-            self._assembler.feed(data)
-            self._check()
+        if self.whole.done() or self._ending:
+            return
+        self._assembler.feed(data)
+        if not self._check() and self._assembler.over:
+            # All has come; the upstream gets a moment to end its reply, so that its connection can be used again.
+            self._ending = True
+            self.whole.get_loop().call_later(DRAIN_S, self.on_end)
 
     def on_end(self) -> None:
         if self.whole.done():
@@ -152,10 +167,8 @@ class _Assembling:
     def on_failure(self, error: GatewayError | ContainerError) -> None:
         if self.whole.done():
             return
-        # A connection lost after the last record: nothing is missing but the end mark.
-        whole = self._assembler.end() if isinstance(error, UpstreamError) else None
-        if whole is not None:
-            self.whole.set_result(whole)
+        if self._assembler.complete and isinstance(error, NOTHING_MISSING):
+            self.on_end()
         else:
             self.whole.set_exception(error)
 

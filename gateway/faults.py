@@ -16,7 +16,6 @@ from gateway.sagemaker.errors import fault as upstream_fault
 
 MAX_MESSAGE_CHARS = 2048
 """SageMaker cuts a container's message here too."""
-MAX_LOGGED_CHARS = 500
 
 # Kinds that blame the request: the container's own words are what the caller needs to mend it.
 BLAMES_REQUEST: dict[FaultKind, type[GatewayError]] = {
@@ -42,7 +41,7 @@ def from_container(fault: ContainerFault) -> GatewayError:
         return blaming(fault.message[:MAX_MESSAGE_CHARS], param=fault.param)
     return upstream_fault(
         BLAMES_DEPLOYMENT[fault.kind],
-        f"container: {fault.kind}: {fault.message[:MAX_LOGGED_CHARS]}",
+        f"container: {fault.kind}",  # its words may quote the request, and are in its own log
         message=_DOWN if fault.kind is FaultKind.UNAVAILABLE else None,
         # Refused for want of room or of a worker: no generation has begun that a second try could double.
         retryable=fault.kind in (FaultKind.OVERLOADED, FaultKind.UNAVAILABLE),

@@ -21,6 +21,7 @@ from gateway.errors import (
     UnsupportedParameterError,
     UpstreamAuth,
     UpstreamError,
+    UpstreamFault,
     UpstreamMisconfigured,
     UpstreamProtocol,
     UpstreamRejected,
@@ -153,6 +154,10 @@ class Decoding(Reading):
 
 
 class Gathering(Reading):
+    @property
+    def over(self) -> bool:
+        return self.fault is not None or self.malformed is not None or self.complete
+
     def feed(self, data: bytes) -> None:
         self.records(data)
 
@@ -544,14 +549,22 @@ def test_a_reply_gathered_from_a_stream() -> None:
     assert walk.codes == ["a: ok"]
 
 
-def test_a_connection_lost_after_the_last_record_takes_nothing_from_the_reply() -> None:
-    a, walk = Upstream("a", [b"one;two;done;", fault(UpstreamError, "connection dropped")]), Walk()
+@pytest.mark.parametrize("kind", [UpstreamError, UpstreamProtocol, UpstreamTimeout])
+def test_a_connection_lost_after_the_last_record_takes_nothing_from_the_reply(kind: type[UpstreamFault]) -> None:
+    a, walk = Upstream("a", [b"one;two;done;", fault(kind, "lost")]), Walk()
     assert run(walk.complete(served(a, unary="stream"))) == b"onetwo"
+
+
+def test_an_upstream_that_does_not_end_after_the_last_record_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.dispatch.DRAIN_S", 0.01)
+    a, walk = Upstream("a", [b"one;two;done;", HANGS]), Walk()
+    assert run(walk.complete(served(a, unary="stream"))) == b"onetwo"
+    assert a.running[0].aborted == 1
 
 
 @pytest.mark.parametrize(("acts", "kind", "detail"), [
     pytest.param(
-        [b"one;", b"fault=failed;", HANGS], UpstreamError, "container: failed: the container's words",
+        [b"one;", b"fault=failed;", HANGS], UpstreamError, "container: failed",
         id="the container fails",
     ),
     pytest.param([b"fault=invalid_request;", HANGS], InvalidRequest, None, id="the container refuses"),

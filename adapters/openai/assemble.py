@@ -139,7 +139,11 @@ class Gatherer(ChunkReader):
         self._take_end()
         if self.fault is not None or self.malformed is not None:
             return None
-        return Whole(conform(self._whole()), self.usage)
+        try:
+            return Whole(conform(self._whole()), self.usage)
+        except INVALID_JSON:
+            self.malformed = "a chunk of the stream has a field of the wrong type"
+            return None
 
     def _take(self, record: bytes) -> None:
         chunk = self._read(record)
@@ -160,7 +164,7 @@ class Gatherer(ChunkReader):
                 for fields in _objects(value):
                     self._gather_choice(fields)
             elif name == "usage":
-                if chunk.closing:
+                if chunk.closing and value != _NULL:
                     self._usage = bytes(value)
             elif name not in ("object", "model"):
                 self._set(self._fields, name, value)

@@ -99,6 +99,11 @@ class ChunkReader:
         self._over = False
         """The end mark, a fault or malformed bytes have come: nothing that follows matters."""
 
+    @property
+    def over(self) -> bool:
+        """Nothing that follows matters: the end mark has come, or what went wrong."""
+        return self._over
+
     def _read(self, record: bytes) -> Chunk | None:
         """Take one record; return it if it is a chunk to hand on, None if there is nothing to hand on."""
         if self._over:

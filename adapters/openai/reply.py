@@ -18,6 +18,9 @@ from adapters.openai.conform import conform
 JudgeError = Callable[[Mapping[str, Any], int], ContainerFault | None]
 """A dialect's reading of a decoded reply that is no completion, with its HTTP status; None if it reports no error."""
 
+MAX_TOKENS = 2**53
+"""Above this a count is no count, and no counter would hold it exactly."""
+
 _encode = msgspec.json.Encoder().encode
 _raws = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _values = msgspec.json.Decoder().decode
@@ -131,7 +134,14 @@ def usage_of(fields: _UsageFields | None) -> Usage | None:
     if fields is None:
         return None
     details = fields.prompt_tokens_details
-    return Usage(fields.prompt_tokens, fields.completion_tokens or 0, (details.cached_tokens or 0) if details else 0)
+    return Usage(
+        _count(fields.prompt_tokens), _count(fields.completion_tokens), _count(details.cached_tokens) if details else 0
+    )
+
+
+def _count(tokens: int | None) -> int:
+    """Return a count as a container gives it, fit for a counter: one that cannot be true is taken for zero."""
+    return tokens if tokens is not None and 0 <= tokens <= MAX_TOKENS else 0
 
 
 def _not_a_reply(body: bytes, judge: JudgeError) -> ContainerFault:

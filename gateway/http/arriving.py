@@ -181,6 +181,9 @@ class ArrivingProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._slow_timer = None
+        if self.flow.read_paused:  # it is not read while an earlier request is answered: that is not its fault
+            self._watch_slow()
+            return
         what = "headers" if self._in_headers else "body"
         self._refuse(RequestTimeout(f"The request's {what} did not arrive in time."))
 

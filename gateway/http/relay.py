@@ -13,6 +13,8 @@ from enum import StrEnum
 from time import monotonic
 
 from adapters.base import StreamDecoder
+from gateway.dispatch import DRAIN_S as DRAIN_S
+from gateway.dispatch import NOTHING_MISSING
 from gateway.errors import GatewayError, ShuttingDown, UpstreamError, UpstreamProtocol
 from gateway.faults import from_container
 from gateway.http.protocol import GatewayProtocol
@@ -21,8 +23,6 @@ from gateway.sagemaker.transport import Stream
 
 COMMENT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
-DRAIN_S = 2.0
-"""After `[DONE]` the upstream gets this long to end its reply, so that its connection can be used again."""
 
 
 class Ending(StrEnum):
@@ -96,6 +96,8 @@ class Relay:
 
     def expect(self, decoder: StreamDecoder) -> asyncio.Future[None]:
         """Get ready for an attempt: the future ends with its first event, or raises why there is none."""
+        if self._over:  # the caller has had its last event: no further attempt
+            raise asyncio.CancelledError
         self.decoder = decoder
         self._live = True
         self._first = self._loop.create_future()
@@ -103,6 +105,9 @@ class Relay:
 
     def attach(self, stream: Stream) -> None:
         """The attempt's upstream stream, for back-pressure and hanging up."""
+        if self._over:
+            stream.abort()
+            return
         if self._first is None or (self._first.done() and self._first.exception() is not None):
             return
         self._stream = stream
@@ -167,7 +172,7 @@ class Relay:
         """The gateway's drain time is over."""
         if self._started:
             self.fail(ShuttingDown("The gateway is shutting down."))
-        elif self._task is not None:
+        if self._task is not None:  # connecting, waiting, or between two attempts
             self._task.cancel()
 
     # Receiver: what the upstream says
@@ -205,8 +210,7 @@ class Relay:
             if self._started and not self._over:
                 self._finish(Ending.COMPLETE)
             return
-        if isinstance(error, UpstreamError) and self.decoder is not None and self.decoder.complete:
-            # The connection was lost after the last record: nothing is missing but the end mark.
+        if isinstance(error, NOTHING_MISSING) and self.decoder is not None and self.decoder.complete:
             self.on_end()
             return
         self._failed(error)
@@ -230,6 +234,8 @@ class Relay:
         self._paused_at = None
         if self._stream is not None:
             self._stream.resume()
+        if self._started and not self._over:
+            self._arm()  # comments are due earlier than the limit for slow readers was
 
     def probe(self) -> None:
         if self._started:
@@ -284,11 +290,11 @@ class Relay:
             self._connection.finish()
         if self._first is not None and not self._first.done():
             self._first.cancel()
-        if self._on_over is not None:
-            self._on_over(self)
-            self._on_over = None
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
+        over, self._on_over = self._on_over, None
+        if over is not None:
+            over(self)
 
     def _arm(self) -> None:
         """(Re)set the one timer: keep-alive comments, a reader who has stopped, an upstream that does not end."""

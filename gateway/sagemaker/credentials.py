@@ -115,7 +115,12 @@ class CredentialSource:
     def accepted(self, credentials: Credentials) -> None:
         """These are the current credentials from now on."""
         before = self._current
-        if self.refused_since is not None and before is not None and before.access_key == credentials.access_key:
+        assumed = self.question["role_arn"] is not None  # then every answer has keys of its own
+        if (
+            self.refused_since is not None
+            and before is not None
+            and (before.access_key == credentials.access_key or (assumed and self._renewed_within(MAX_RETRY_S)))
+        ):
             self._patience_s = min(max(2 * self._patience_s, RETRY_S), MAX_RETRY_S)
         else:
             self._patience_s = 0.0
@@ -123,6 +128,9 @@ class CredentialSource:
         self._current = credentials
         self._renewed_at = time.time()
         self.refused_since = None
+
+    def _renewed_within(self, seconds: float) -> bool:
+        return time.time() - self._renewed_at < max(seconds, 2 * self._patience_s)
 
     def wake_with(self, event: asyncio.Event) -> None:
         self._wake = event

@@ -10,6 +10,7 @@ request went out, and on which not one byte came back. Every other failure is th
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from gateway.sagemaker.http1 import BadReply, ConnectFailed, Connection, Connect
 from gateway.sagemaker.sigv4 import Signer
 from gateway.sagemaker.transport import Receiver
 from gateway.sagemaker.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
 
 EVENT_STREAM = b"application/vnd.amazon.eventstream"
 MAX_ERROR_BYTES = 256 * 1024
@@ -333,7 +336,12 @@ class StreamExchange(_Exchange):
             self._fail(fault(UpstreamProtocol, "stream cut inside a message"))
         else:
             self._over = True
-            self._receiver.on_end()
+            try:
+                self._receiver.on_end()
+            except Exception as error:
+                # The connection has let go of this exchange: nobody else would tell the receiver.
+                log.error("unexpected error", exc_info=error)
+                self._receiver.on_failure(fault(UpstreamProtocol, "the end of the stream could not be read"))
 
     def on_error(self, error: Exception) -> None:
         self._connection = None

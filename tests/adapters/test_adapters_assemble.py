@@ -409,3 +409,23 @@ def test_a_call_is_streamable_if_its_stream_says_all(call: Call, expected: bool)
 )
 def test_long_calls_prefer_a_stream(call: Call, expected: bool) -> None:
     assert prefers_stream(call, above_tokens=1024) is expected
+
+
+CHUNK = b'{"id":"c","object":"chat.completion.chunk","created":1,"model":"lmi","choices":%b}'
+ANSWER = CHUNK % b'[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]'
+
+
+@pytest.mark.parametrize(("usage", "counted"), [
+    pytest.param(b"null", None, id="none"),
+    pytest.param(b'{"prompt_tokens":-3,"total_tokens":0,"completion_tokens":2}', Usage(0, 2), id="less than nothing"),
+    pytest.param(b'{"prompt_tokens":1,"total_tokens":0,"completion_tokens":1e30}', None, id="no whole number"),
+    pytest.param(b"[{}]", None, id="a list"),
+    pytest.param(b'{"prompt_tokens":1,"total_tokens":2,"completion_tokens":1,"prompt_tokens_details":5}', None, id="x"),
+])  # fmt: skip
+def test_a_usage_that_cannot_be_true_never_keeps_a_caller_waiting(usage: bytes, counted: Usage | None) -> None:
+    stream = ANSWER + b"\n" + (CHUNK % b"[]")[:-1] + b',"usage":' + usage + b"}\n\n"
+    whole, assembler = assembled(make("lmi", "27"), chat(), stream)
+    assert (whole is not None) != (assembler.malformed is not None)
+    if whole is not None:
+        assert json.loads(whole.body)["choices"][0]["message"]["content"] == "Hi"
+        assert whole.usage == counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import pytest
 
 from adapters.base import Usage
 from adapters.errors import ContainerFault, FaultKind
-from gateway.errors import GatewayError, UpstreamError, UpstreamTimeout
+from gateway.errors import GatewayError, UpstreamError, UpstreamProtocol, UpstreamTimeout
 from gateway.http.protocol import GatewayProtocol
 from gateway.http.relay import COMMENT, DONE, DRAIN_S, Ending, Relay
 from gateway.sagemaker.errors import ContainerError
@@ -357,13 +358,16 @@ def test_no_failure_after_the_end_mark_is_one(failure: GatewayError | ContainerE
     run(main())
 
 
-@scenario
-async def test_a_connection_lost_after_the_last_record_is_no_failure() -> None:
-    scene = await begun()
-    scene.relay.on_payload(b"z")
-    scene.relay.on_failure(UpstreamError("no"))
-    assert scene.connection.written == b"az" + DONE
-    assert (scene.relay.ending, scene.relay.error) == (Ending.COMPLETE, None)
+@pytest.mark.parametrize("failure", [UpstreamError("lost"), UpstreamProtocol("cut"), UpstreamTimeout("silent")])
+def test_a_connection_lost_after_the_last_record_is_no_failure(failure: GatewayError) -> None:
+    async def main() -> None:
+        scene = await begun()
+        scene.relay.on_payload(b"z")
+        scene.relay.on_failure(failure)
+        assert scene.connection.written == b"az" + DONE
+        assert (scene.relay.ending, scene.relay.error) == (Ending.COMPLETE, None)
+
+    run(main())
 
 
 @scenario
@@ -509,3 +513,40 @@ async def test_a_stop_before_the_status_cancels_the_task() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert scenes[0].connection.log == []
+
+
+@scenario
+async def test_comments_go_on_after_a_moment_of_back_pressure() -> None:
+    scene = await begun(keep_alive_s=KEEP_ALIVE_S)
+    scene.relay.on_pause()
+    scene.relay.on_resume()
+    await asyncio.sleep(KEEP_ALIVE_S + 1)
+    assert scene.connection.log[-1] == (KEEP_ALIVE_S, "write", COMMENT)
+
+
+@scenario
+async def test_a_stop_after_the_status_ends_the_answer_and_every_further_attempt() -> None:
+    scenes = []
+
+    async def walk() -> None:
+        scene = Scene()
+        scenes.append(scene)
+        first = scene.attempt()
+        scene.relay.start(HEAD)
+        with contextlib.suppress(UpstreamError):
+            await first
+        await scene.attempt()
+
+    task = asyncio.create_task(walk())
+    await asyncio.sleep(0)
+    scene = scenes[0]
+    scene.relay.on_failure(UpstreamError("no"))
+    scene.relay.shut_down()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert b"server_shutdown" in scene.connection.written
+    with pytest.raises(asyncio.CancelledError):
+        scene.relay.expect(Decoder())
+    late = Stream()
+    scene.relay.attach(late)
+    assert late.log == ["abort"]

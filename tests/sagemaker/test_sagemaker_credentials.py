@@ -123,6 +123,19 @@ def test_the_same_credentials_refused_again_and_again_are_renewed_ever_more_rare
     assert source.due_in_s() == 0.0
 
 
+def test_a_role_refused_again_and_again_is_renewed_ever_more_rarely_too(clock: Clock) -> None:
+    """Each time it is assumed it has keys of its own."""
+    source = CredentialSource("arn:aws:iam::123456789012:role/a", None, "us-east-1")
+    source.accepted(keys("ASIA0"))
+    waits = []
+    for number in range(8):
+        source.refused()
+        waits.append(source.due_in_s())
+        clock.passes(source.due_in_s())
+        source.accepted(keys(f"ASIA{number + 1}"))
+    assert waits == [0, 10, 20, 40, 80, 160, 300, 300]
+
+
 def test_their_end_is_not_waited_out_for_a_refusal(clock: Clock) -> None:
     source = CredentialSource(None, None, "us-east-1")
     for _ in range(8):
