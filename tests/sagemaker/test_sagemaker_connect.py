@@ -164,6 +164,20 @@ class Certificates:
         return ssl.create_default_context(cafile=str(self.ca))
 
 
+def usage_of(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
@@ -187,6 +201,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
             .not_valid_before(now - timedelta(days=30))
             .not_valid_after(until)
             .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+            # What RFC 5280 asks for, and Python 3.13 by default.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by_key.public_key()), critical=False)
+            .add_extension(usage_of(authority=issuer is None), critical=True)
         )
         if addresses:
             builder = builder.add_extension(x509.SubjectAlternativeName(addresses), critical=False)

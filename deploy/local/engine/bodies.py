@@ -6,6 +6,7 @@ https://github.com/vllm-project/vllm: vllm/entrypoints/openai/{chat_completion,c
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -132,8 +133,9 @@ class SamplingBody(_Model):
         return cls._checked(data, dialect)
 
     @classmethod
+    @abstractmethod
     def _checked(cls, data: Json, dialect: Dialect) -> Json:
-        raise NotImplementedError
+        """Return the body as this kind of call takes it, or raise what the container would answer."""
 
     @property
     def choices(self) -> int:
