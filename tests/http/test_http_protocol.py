@@ -597,3 +597,28 @@ def test_every_connection_is_told_that_the_server_stops(loop: str) -> None:
 def test_without_its_protocol_a_route_says_what_is_missing() -> None:
     with pytest.raises(RuntimeError, match="lmi-gateway serve"):
         connection_of({"type": "http"})
+
+
+def test_a_body_that_waits_for_an_earlier_answer_is_not_called_slow(loop: str) -> None:
+    """It is the gateway that does not read it."""
+    limit_s, body = 0.05, b"x" * 300_000
+
+    async def main() -> bytes:
+        waiting = Waiting()
+        async with serving(hot={"/wait": waiting}, body_timeout_s=limit_s) as front:
+            reader, writer = await front.caller()
+            head = b"POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            writer.write(GET % b"wait" + head + body)
+            await waiting.asked.wait()
+            await front.until(lambda: waiting.connections[0].flow.read_paused)
+            over = asyncio.Event()
+            asyncio.get_running_loop().call_later(4 * limit_s, over.set)
+            await over.wait()
+            waiting.connections[0].answer(200, b"", b"first")
+            received = await rest(reader)
+            writer.close()
+            return received
+
+    received = run(loop, main())
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert received.endswith(body)
