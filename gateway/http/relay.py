@@ -60,7 +60,6 @@ class Relay:
         "ending",
         "error",
         "first_event_at",
-        "last_event_at",
     )
 
     def __init__(self, connection: GatewayProtocol, *, keep_alive_s: float, write_timeout_s: float) -> None:
@@ -89,7 +88,6 @@ class Relay:
         """Why a stream ended with an error event."""
         self.first_event_at: float | None = None
         """When the first event came, on the monotonic clock."""
-        self.last_event_at: float | None = None
         connection.listen(self)
 
     # One attempt, driven by the walk
@@ -247,7 +245,6 @@ class Relay:
 
     def _pass_on(self, events: list[bytes]) -> None:
         now = self._loop.time()
-        self.last_event_at = now
         if events[-1] == DONE:
             self._said_done = True
         if self._started:

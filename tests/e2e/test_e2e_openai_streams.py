@@ -91,7 +91,11 @@ def read(gateway: Gateway, model: str, text: str, **fields: Any) -> list[tuple[f
 
 def test_the_status_waits_for_the_first_event(gateway: Gateway, local: Local) -> None:
     local.add_fault(faults.Delay(s=0.2))
+    asked = time.monotonic()
     lines = read(gateway, "vllm", "hello")
+    ended_s = time.monotonic() - asked
+    assert ended_s - lines[-1][0] >= 0.2, "the status is held until the first event"
+    assert lines[0][0] < 0.1, "the first event comes with the status"
     assert lines[0][1].startswith("data: {")
 
 

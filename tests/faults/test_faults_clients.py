@@ -122,7 +122,9 @@ def test_c03_fifty_who_leave_in_mid_stream_leave_nothing_behind(world: World, le
         world.local.call_ended(call.n)
     assert [call.hung_up_ms is not None for call in world.calls()] == [True] * 50
     world.settle()
+    began = time.monotonic()
     assert world.ask(chat("vllm", stream=True)).events[-1] == b"[DONE]"
+    assert time.monotonic() - began < 0.5
 
 
 def test_c03_no_task_outlives_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -349,5 +349,5 @@ def test_c17_tens_of_thousands_at_once_take_no_memory(world: World) -> None:
         except OSError:
             received = b""
         assert len(STATUS.findall(received)) < 1_000
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 3
     assert world.rss_bytes() - before < 8 * 1024 * 1024

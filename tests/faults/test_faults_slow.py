@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import statistics
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -94,12 +95,16 @@ def world(slow_world: World) -> Iterator[World]:
     slow_world.settle()
 
 
-def assert_others_are_served(world: World) -> None:
-    """Make a few whole calls on one connection. How fast they are is for benchmarks to say."""
+def median_s(world: World) -> float:
+    """Return the median time of a few whole calls on one connection."""
+    taken = []
     with world.caller() as caller:
         for _ in range(15):
+            began = time.monotonic()
             caller.send(request("POST", CHAT, chat("vllm")))
             assert caller.answer().status == 200
+            taken.append(time.monotonic() - began)
+    return statistics.median(taken)
 
 
 def frames_sent(world: World) -> int:
@@ -107,6 +112,7 @@ def frames_sent(world: World) -> int:
 
 
 def test_c05_readers_who_read_nothing_hold_little_disturb_nobody_and_are_cut(world: World) -> None:
+    alone_s = min(median_s(world) for _ in range(3))
     slow_readers = world.counted("gateway_stream_endings_total", ending="slow_reader")
     resident = world.rss_bytes()
     world.begin()
@@ -116,13 +122,13 @@ def test_c05_readers_who_read_nothing_hold_little_disturb_nobody_and_are_cut(wor
 
     def stopped() -> bool:
         before = frames_sent(world)
-        assert_others_are_served(world)
+        median_s(world)
         return frames_sent(world) == before
 
     world.until(stopped)
     assert world.counted("gateway_calls_in_flight") == READERS
     assert world.rss_bytes() - resident <= READERS * HELD_BYTES
-    assert_others_are_served(world)
+    assert min(median_s(world) for _ in range(5)) <= 2 * alone_s
     world.until(lambda: world.counted("gateway_calls_in_flight") == 0, timeout_s=3 * WRITE_TIMEOUT_S)
     assert world.counted("gateway_stream_endings_total", ending="slow_reader") - slow_readers == READERS
     for call in world.calls():
@@ -181,29 +187,31 @@ def test_c05_a_whole_reply_that_nobody_takes_is_cut(impatient_world: World) -> N
 
 
 def test_c07_headers_that_trickle_are_cut_and_disturb_nobody(world: World) -> None:
+    alone_s = min(median_s(world) for _ in range(3))
     head = request("POST", CHAT, chat("vllm"))[:60]
     began = time.monotonic()
     callers = [world.caller() for _ in range(SENDERS)]
     for caller in callers:
         caller.send(head[:-2])
-    assert_others_are_served(world)
+    assert min(median_s(world) for _ in range(5)) <= 2 * alone_s
     for caller in callers:
         caller.send(head[-2:-1])  # one byte more gives no more time
     assert_all_timed_out(callers, "headers")
-    assert time.monotonic() - began >= HEADER_TIMEOUT_S
+    assert HEADER_TIMEOUT_S <= time.monotonic() - began < HEADER_TIMEOUT_S + 1.0
 
 
 def test_c07_bodies_that_trickle_are_cut_and_disturb_nobody(world: World) -> None:
+    alone_s = min(median_s(world) for _ in range(3))
     whole = request("POST", CHAT, chat("vllm"))
     began = time.monotonic()
     callers = [world.caller() for _ in range(SENDERS)]
     for caller in callers:
         caller.send(whole[:-20])
-    assert_others_are_served(world)
+    assert min(median_s(world) for _ in range(5)) <= 2 * alone_s
     for caller in callers:
         caller.send(whole[-20:-19])
     assert_all_timed_out(callers, "body")
-    assert time.monotonic() - began >= BODY_TIMEOUT_S
+    assert BODY_TIMEOUT_S <= time.monotonic() - began < BODY_TIMEOUT_S + 1.0
 
 
 def assert_all_timed_out(callers: list[Caller], what: str) -> None:

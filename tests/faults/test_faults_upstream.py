@@ -92,7 +92,7 @@ def test_u08_silence_before_the_first_byte_is_a_timeout(world: World, dialect: s
     began = time.monotonic()
     answer = world.ask(chat(f"{dialect}-hasty", stream=stream))
     assert (answer.status, answer.code) == (504, "upstream_timeout")
-    assert 0.4 <= time.monotonic() - began < 10
+    assert 0.4 <= time.monotonic() - began < 1.4
     (call,) = world.calls()  # the model may be at work: another attempt would double it
     assert world.local.call_ended(call.n).hung_up_ms is not None
 
@@ -102,7 +102,7 @@ def test_u09_silence_in_mid_stream_is_a_timeout(world: World, dialect: str) -> N
     began = time.monotonic()
     answer = world.ask(chat(f"{dialect}-hasty", stream=True))
     assert_failed_after(answer, events_of(f"{dialect}-hasty")[:7], "upstream_timeout")
-    assert 0.3 <= time.monotonic() - began < 10
+    assert 0.3 <= time.monotonic() - began < 1.3
     (call,) = world.calls()
     assert world.local.call_ended(call.n).hung_up_ms is not None
 
@@ -123,7 +123,7 @@ def test_u10_a_slow_stream_ends_at_the_total_limit(world: World, dialect: str) -
     delivered = len(answer.events) - 1
     assert delivered >= 1
     assert_failed_after(answer, events_of(f"{dialect}-brief")[:delivered], "upstream_timeout")
-    assert 0.8 <= time.monotonic() - began < 10
+    assert 0.8 <= time.monotonic() - began < 1.8
     (call,) = world.calls()
     assert world.local.call_ended(call.n).hung_up_ms is not None
 

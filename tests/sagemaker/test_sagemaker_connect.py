@@ -80,7 +80,7 @@ async def test_a_connection_nobody_answers_fails_at_its_time_limit(full: int) ->
     began = time.monotonic()
     with pytest.raises(ConnectFailed, match=r"^TimeoutError$"):
         await origin.connect(0.1)
-    assert 0.09 < time.monotonic() - began < 10
+    assert 0.09 < time.monotonic() - began < 0.5
     assert origin.open_connections == 0
 
 
@@ -138,7 +138,7 @@ class TestSlowNames:
         took = time.monotonic() - began
         answer.set()
         ticking.cancel()
-        assert took < 10
+        assert took < 0.5
         assert ticks >= 5
 
 

@@ -190,7 +190,7 @@ async def test_connecting_takes_no_longer_than_its_limit(operation: str, full: i
     with pytest.raises(UpstreamUnavailable, match="no capacity") as caught:
         await call
     assert caught.value.retryable
-    assert 0.09 < time.monotonic() - began < 10
+    assert 0.09 < time.monotonic() - began < 0.6
 
 
 @BOTH
@@ -200,7 +200,7 @@ async def test_waiting_for_the_first_byte_takes_no_longer_than_its_limit(operati
         called = Called(origin_of(sagemaker.url), timeouts={"first_byte_s": 0.1, "gap_s": 0.02})
         detail, took = await timed_out(called, operation)
         assert detail == "timeout first_byte"
-        assert 0.09 < took < 10
+        assert 0.09 < took < 0.6
         assert (await sagemaker.call_ended(1)).hung_up_ms is not None
         assert len(sagemaker.calls) == 1
 
@@ -230,7 +230,7 @@ async def test_silence_after_the_first_byte_takes_no_longer_than_a_gap(operation
         called = Called(origin := peer.origin(), timeouts={"gap_s": 0.1})
         detail, took = await timed_out(called, operation)
         assert detail == "timeout gap"
-        assert 0.09 < took < 10
+        assert 0.09 < took < 0.6
         await until(lambda: origin.open_connections == 0)
         assert len(peer.requests) == 1
 
@@ -259,7 +259,7 @@ async def test_slow_but_alive_is_cut_by_the_total(operation: str) -> None:
         sagemaker.add_fault(faults.Drip(interval_s=0.02, bytes=10))
         detail, took = await timed_out(Called(origin_of(sagemaker.url), timeouts={"total_s": 0.3}), operation)
         assert detail == "timeout total"
-        assert 0.29 < took < 10
+        assert 0.29 < took < 0.9
 
 
 # --- back-pressure -------------------------------------------------------------------------------------------------
