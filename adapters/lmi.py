@@ -15,7 +15,7 @@ import msgspec
 
 from adapters.base import Assembler, Call, StreamDecoder, Whole
 from adapters.drift import check_support
-from adapters.errors import ContainerFault, FaultKind, MalformedReply
+from adapters.errors import ContainerFault, FaultKind, MalformedReply, UnsupportedParameter
 from adapters.framing.jsonlines import LineSplitter
 from adapters.openai import emit
 from adapters.openai.assemble import Gatherer
@@ -43,6 +43,9 @@ VLLM_MINOR = {
 }
 """LMI version → minor version of its vLLM: aws/deep-learning-containers docs/src/data/djl-inference/*.yml."""
 
+FIRST_WITH_ADAPTERS = 16
+"""The first LMI version that reads `adapters`: djl-serving djl_python/async_utils.py; version 15 overlooks it."""
+
 _encode = msgspec.json.Encoder().encode
 _values = msgspec.json.Decoder().decode
 
@@ -51,10 +54,19 @@ class Lmi:
     """LMI's asynchronous vLLM handler in one version."""
 
     def __init__(
-        self, version: int, *, served_model_name: str | None, max_event_bytes: int, max_reply_bytes: int
+        self,
+        version: int,
+        *,
+        served_model_name: str | None,
+        adapter_name: str | None,
+        max_event_bytes: int,
+        max_reply_bytes: int,
     ) -> None:
         self._minor = VLLM_MINOR[version]
         self._served = None if served_model_name is None else _encode(served_model_name)
+        self._adapter = adapter_name
+        # The handler takes this field out again and puts the adapter's name in place of the model's.
+        self._own = b"" if adapter_name is None else b',"adapters":' + _encode(adapter_name)
         self._max_reply_bytes = max_reply_bytes
         self._judge = partial(_judge_reply, version)
         self._wire = Wire(
@@ -64,16 +76,19 @@ class Lmi:
             usage_completes=self._minor < 10,
             judge=self._judge,
             unglue=_unglue,
+            answers_as=adapter_name,
         )
 
     def encode(self, call: Call, *, stream: bool) -> bytes:
         check_support(call, self._minor)
-        return emit.body(call, stream=stream, served_model_name=self._served)
+        if self._adapter is not None and "adapters" in call.raw:
+            raise UnsupportedParameter("This model is an adapter itself.", "adapters")
+        return emit.body(call, stream=stream, served_model_name=self._served, own=self._own)
 
     def decode_whole(self, call: Call, body: bytes) -> Whole | ContainerFault:
         if len(body) > self._max_reply_bytes:
             raise MalformedReply("the reply is too long")
-        return decode_whole(call, body, public_model=_encode(call.model), judge=self._judge)
+        return decode_whole(call, body, public_model=_encode(call.model), judge=self._judge, answers_as=self._adapter)
 
     def decode_error(self, status: int, body: bytes) -> ContainerFault:
         try:

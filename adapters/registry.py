@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapters.base import Adapter
-from adapters.lmi import VLLM_MINOR, Lmi
+from adapters.lmi import FIRST_WITH_ADAPTERS, VLLM_MINOR, Lmi
 from adapters.vllm import Vllm
 
 DEFAULT_MAX_EVENT_BYTES = 4 * 1024 * 1024
@@ -15,6 +15,7 @@ def make(
     version: str,
     *,
     served_model_name: str | None = None,
+    adapter_name: str | None = None,
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
     max_reply_bytes: int = DEFAULT_MAX_REPLY_BYTES,
 ) -> Adapter:
@@ -24,16 +25,21 @@ def make(
         container: `lmi` or `vllm`.
         version: of LMI `15` to `28`; of vLLM `0.8` or later, with or without the patch number.
         served_model_name: the name the container knows its model by, None to send none.
+        adapter_name: the LoRA adapter that every call asks for in its body, by the container's name for it; None for
+            the base model, and for an adapter that SageMaker names to the container.
         max_event_bytes: the longest record of a stream.
         max_reply_bytes: the longest whole reply.
 
     Raises:
-        ValueError: there is no adapter for that container in that version.
+        ValueError: there is no adapter for that container in that version, or the container knows no LoRA adapters.
     """
     if container == "lmi" and version.isdecimal() and int(version) in VLLM_MINOR:
+        if adapter_name is not None and int(version) < FIRST_WITH_ADAPTERS:
+            raise ValueError(f"LMI {version} has no adapters")
         return Lmi(
             int(version),
             served_model_name=served_model_name,
+            adapter_name=adapter_name,
             max_event_bytes=max_event_bytes,
             max_reply_bytes=max_reply_bytes,
         )
@@ -44,6 +50,7 @@ def make(
             return Vllm(
                 int(minor),
                 served_model_name=served_model_name,
+                adapter_name=adapter_name,
                 max_event_bytes=max_event_bytes,
                 max_reply_bytes=max_reply_bytes,
             )

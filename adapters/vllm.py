@@ -32,10 +32,18 @@ class Vllm:
     """vLLM's server in one minor version."""
 
     def __init__(
-        self, minor: int, *, served_model_name: str | None, max_event_bytes: int, max_reply_bytes: int
+        self,
+        minor: int,
+        *,
+        served_model_name: str | None,
+        adapter_name: str | None,
+        max_event_bytes: int,
+        max_reply_bytes: int,
     ) -> None:
         self._minor = minor
-        self._served = None if served_model_name is None else _encode(served_model_name)
+        served = served_model_name if adapter_name is None else adapter_name
+        self._served = None if served is None else _encode(served)
+        self._adapter = adapter_name
         self._max_reply_bytes = max_reply_bytes
         self._wire = Wire(
             splitter=partial(EventSplitter, max_event_bytes),
@@ -44,6 +52,7 @@ class Vllm:
             usage_completes=minor < 10,
             judge=judge_reply,
             unglue=lambda record: None,
+            answers_as=adapter_name,
         )
 
     def encode(self, call: Call, *, stream: bool) -> bytes:
@@ -53,7 +62,7 @@ class Vllm:
     def decode_whole(self, call: Call, body: bytes) -> Whole | ContainerFault:
         if len(body) > self._max_reply_bytes:
             raise MalformedReply("the reply is too long")
-        return decode_whole(call, body, public_model=_encode(call.model), judge=judge_reply)
+        return decode_whole(call, body, public_model=_encode(call.model), judge=judge_reply, answers_as=self._adapter)
 
     def decode_error(self, status: int, body: bytes) -> ContainerFault:
         try:

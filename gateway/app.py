@@ -23,7 +23,8 @@ from adapters.base import Surface
 from adapters.registry import make as make_adapter
 from gateway.auth.store import FileKeyStore
 from gateway.config.load import Config
-from gateway.config.models import Model
+from gateway.config.lora import Adapter, every_adapter, public_name
+from gateway.config.models import Model, with_adapters
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
 from gateway.http.authenticate import Authenticator
@@ -54,12 +55,16 @@ class Upstream:
         self.origins = Origins(ca_bundle=settings.ca_bundle, idle_s=settings.upstream_idle_s)
         self.credentials = CredentialStore()
         self._signers: dict[tuple[str, str | None], Signer] = {}
-        self.catalog = Catalog([self._serve(model) for model in config.models])
+        self.catalog = Catalog(
+            self._serve(model, adapter, base) for base in config.models for model, adapter in with_adapters(base)
+        )
 
-    def _serve(self, model: Model) -> ServedModel:
-        return ServedModel(model, tuple(self._lane(model, index) for index in range(len(model.deployments))))
+    def _serve(self, model: Model, adapter: Adapter | None, base: Model) -> ServedModel:
+        served_name = adapter.served_name if adapter else None
+        lanes = tuple(self._lane(model, index, served_name) for index in range(len(model.deployments)))
+        return ServedModel(model, lanes, parent=base.name if adapter else None)
 
-    def _lane(self, model: Model, index: int) -> Lane:
+    def _lane(self, model: Model, index: int, adapter_name: str | None) -> Lane:
         deployment, settings = model.deployments[index], self._settings
         url = deployment.endpoint_url or settings.sagemaker_endpoint_url or runtime_url(deployment.region)
         target = SageMakerTarget(
@@ -75,6 +80,7 @@ class Upstream:
             deployment.container,
             deployment.version,
             served_model_name=deployment.served_model_name,
+            adapter_name=adapter_name,
             max_event_bytes=settings.max_event_bytes,
             max_reply_bytes=settings.max_reply_bytes,
         )
@@ -97,8 +103,7 @@ def build(config: Config) -> Litestar:
     settings = config.settings
     telemetry = PrometheusTelemetry()
     upstream = Upstream(config, telemetry)
-    aliases = {alias: model.name for model in config.models for alias in model.aliases}
-    keys = FileKeyStore(config.keys, aliases) if config.keys else None
+    keys = FileKeyStore(config.keys, _names(config)) if config.keys else None
     authenticate = Authenticator(keys)
     running = Running()
     dispatcher = Dispatcher(RetryBudget(), telemetry)
@@ -169,6 +174,17 @@ def build(config: Config) -> Litestar:
         multipart_form_part_limit=1,
         request_max_body_size=settings.max_body_bytes,
     )
+
+
+def _names(config: Config) -> dict[str, tuple[str, ...]]:
+    """Return the words by which keys name models without saying their public names."""
+    names: dict[str, tuple[str, ...]] = {
+        alias: (model.name,) for base in config.models for model, _ in with_adapters(base) for alias in model.aliases
+    }
+    for model in config.models:
+        adapters = tuple(public_name(model.name, adapter.name) for adapter in model.adapters)
+        names[every_adapter(model.name)] = adapters
+    return names
 
 
 async def _measure_often(upstream: Upstream) -> None:

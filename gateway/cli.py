@@ -20,7 +20,8 @@ from gateway import __version__
 from gateway.auth.keys import digest, is_key, new_key
 from gateway.config.kinds import kind_of, kinds
 from gateway.config.load import Config, load
-from gateway.config.models import LMI_VERSIONS, Deployment, Key, PublicName
+from gateway.config.models import LMI_VERSIONS, Deployment, Key, with_adapters
+from gateway.config.names import PublicName
 from gateway.config.problems import ConfigError
 from gateway.config.settings import PREFIX, Host, Origin, Settings
 
@@ -260,12 +261,16 @@ def _rows(config: Config) -> list[dict[str, Any]]:
                     "endpoint": deployment.endpoint,
                     "region": deployment.region,
                     "weight": deployment.weight,
-                    "notes": _notes(deployment, config.settings),
+                    "notes": [
+                        *_notes(deployment, config.settings),
+                        *([f"adapter {adapter.served_name}"] if adapter and adapter.served_name else []),
+                    ],
                 }
                 for deployment in model.deployments
             ],
         }
-        for model in config.models
+        for configured in config.models
+        for model, adapter in with_adapters(configured)
     ]
 
 

@@ -72,6 +72,27 @@ def test_check_lists_the_models() -> None:
     ]
 
 
+def test_check_lists_adapters_under_their_models() -> None:
+    adapters = "    adapters: [{name: a, inference_component: a-ic}, {name: b, aliases: [bee], served_name: b-1}]\n"
+    written(
+        """
+settings: {insecure: true}
+models:
+  - name: llama
+    deployments: [{endpoint: e, region: us-east-1, container: lmi, version: 27, inference_component: base}]
+"""
+        + adapters
+    )
+    result = run("check")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "MODEL    ALIASES  CONTAINER  ENDPOINT  REGION     WEIGHT  NOTES",
+        "llama    -        lmi 27     e         us-east-1  1       component base",
+        "llama:a  -        lmi 27     e         us-east-1  1       component a-ic",
+        "llama:b  bee      lmi 27     e         us-east-1  1       component base; adapter b-1",
+    ]
+
+
 def test_check_prints_json() -> None:
     written(KEYED)
     result = run("check", "--json")

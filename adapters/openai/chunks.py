@@ -15,7 +15,7 @@ import msgspec
 
 from adapters.base import Call, Surface, Usage
 from adapters.errors import ContainerFault
-from adapters.openai.reply import INVALID_JSON, JudgeError, judge_finish, read_usage
+from adapters.openai.reply import INVALID_JSON, JudgeError, judge_finish, judge_model, read_usage
 
 _CHUNK_OBJECTS = {Surface.CHAT: "chat.completion.chunk", Surface.COMPLETIONS: "text_completion"}
 
@@ -65,6 +65,8 @@ class Wire:
     judge: JudgeError
     unglue: Callable[[bytes], tuple[bytes, bytes] | None]
     """Cut a record that is not JSON into what came before and an error object glued to it; None if it is not so."""
+    answers_as: str | None = None
+    """The model that has to answer, by the container's name for it; None leaves that to the container."""
 
 
 class ChunkReader:
@@ -134,6 +136,11 @@ class ChunkReader:
         if kind is not None and kind != _CHUNK_OBJECTS[self._call.surface]:
             self._break("a record of the stream is a completion of another kind")
             return None
+        if self._wire.answers_as is not None:
+            self.fault = judge_model(fields.get("model"), self._wire.answers_as)
+            if self.fault is not None:
+                self._over = True
+                return None
         if not choices:
             usage = read_usage(fields["usage"]) if "usage" in fields else None
             if usage is not None:

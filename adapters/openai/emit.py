@@ -23,16 +23,17 @@ _values = msgspec.json.Decoder().decode
 _STREAM = b',"stream":true,"stream_options":{"include_usage":true'
 
 
-def body(call: Call, *, stream: bool, served_model_name: bytes | None) -> bytes:
+def body(call: Call, *, stream: bool, served_model_name: bytes | None, own: bytes = b"") -> bytes:
     """Return the body for a container; equal calls give equal bytes.
 
     A streamed call always asks for usage: the gateway counts with it, and drops it for callers who did not ask.
 
     Args:
         served_model_name: a JSON string to send as `model`; None sends no model.
+        own: more fields of the dialect's, as `,"name":value`; the call has none of their names.
     """
     first = "messages" if call.surface is Surface.CHAT else "prompt"
-    parts: list[bytes] = [b"{", _name(first), call.raw[first]]
+    parts: list[bytes] = [b"{", _name(first), call.raw[first], own]
     for name in sorted(call.raw, key=_order):
         if name not in _OWN and name != first:
             parts += (b",", _name(name), call.raw[name])

@@ -58,11 +58,14 @@ _reply = msgspec.json.Decoder(_Reply).decode
 _usage = msgspec.json.Decoder(_UsageFields | None).decode
 
 
-def decode_whole(call: Call, body: bytes, *, public_model: bytes, judge: JudgeError) -> Whole | ContainerFault:
+def decode_whole(
+    call: Call, body: bytes, *, public_model: bytes, judge: JudgeError, answers_as: str | None = None
+) -> Whole | ContainerFault:
     """Return the caller's reply, or the fault a container reported with a 2xx status.
 
     Args:
         public_model: the model's public name as a JSON string.
+        answers_as: the model that has to answer, by the container's name for it; None leaves that to the container.
 
     Raises:
         MalformedReply: `body` is not one completion of this call's surface.
@@ -80,6 +83,10 @@ def decode_whole(call: Call, body: bytes, *, public_model: bytes, judge: JudgeEr
         fault = judge_finish(choice.finish_reason)
         if fault is not None:
             return fault
+    if answers_as is not None:
+        fault = judge_model(_raws(body).get("model"), answers_as)
+        if fault is not None:
+            return fault
     return Whole(conform(with_model(body.strip(), public_model)), usage_of(reply.usage))
 
 
@@ -93,6 +100,16 @@ def judge_finish(reason: str | None) -> ContainerFault | None:
     if reason == "error":
         return ContainerFault(FaultKind.FAILED, "The container failed in the middle of the answer.")
     return None
+
+
+def judge_model(model: bytes | None, wanted: str) -> ContainerFault | None:
+    """Return the fault of a reply that says, in its field `model`, that another model answered than the one wanted.
+
+    A container that overlooks an adapter's name answers with the base model, and nothing else would tell.
+    """
+    if model is None or _values(model) == wanted:
+        return None
+    return ContainerFault(FaultKind.MISCONFIGURED, f"Another model than {wanted!r} has answered.")
 
 
 def with_model(reply: bytes, public_model: bytes) -> bytes:

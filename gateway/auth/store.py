@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from itertools import chain
 from typing import Protocol
 
 from gateway.auth.principal import Principal
@@ -31,12 +32,13 @@ class FileKeyStore:
 
     __slots__ = ("_by_digest",)
 
-    def __init__(self, keys: Iterable[Key], aliases: Mapping[str, str]) -> None:
-        """`aliases` maps each alias to its model's public name, so that a key may name either."""
+    def __init__(self, keys: Iterable[Key], names: Mapping[str, Iterable[str]]) -> None:
+        """`names` maps each word that is no public name itself, such as an alias, to the public names it stands for."""
         self._by_digest: dict[bytes, tuple[bytes, Principal | None]] = {}
         for key in keys:
             raw = bytes.fromhex(key.digest.removeprefix("sha256:"))
-            models = None if "*" in key.models else frozenset(aliases.get(name, name) for name in key.models)
+            opened = chain.from_iterable(names.get(name, (name,)) for name in key.models)
+            models = None if "*" in key.models else frozenset(opened)
             self._by_digest[raw] = (raw, Principal(key.id, models))
 
     def find(self, presented: bytes) -> Principal | None:

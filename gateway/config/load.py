@@ -183,6 +183,8 @@ class _Check:
             for name, child in kinds(kind.section).items():
                 self.add_faults(child, values.get(name), (*loc, name))
             for inner, message in kind.section.faults(values):
+                if not inner and any(wrong[: len(loc)] == loc for wrong in self._wrong):
+                    continue  # what the section lacks as a whole may be what is wrong in it
                 self._add(self._values[(*loc, *inner)].place, (*loc, *inner), message)
 
     def add_file_faults(self, values: dict[str, Any]) -> None:

@@ -13,21 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from gateway.config.kinds import Expected, Loc, Section
+from gateway.config.lora import Adapter, every_adapter, faults_of_adapters, public_name
+from gateway.config.names import AwsName, PublicName
 from gateway.config.settings import Origin, Settings
 
 LMI_VERSIONS = range(15, 29)
 VLLM_VERSION = re.compile(r"0\.([0-9]{1,2})(?:\.[0-9]{1,3})?")
 
-PublicName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"),
-    Expected("a model name: a letter or digit, then at most 127 letters, digits or . _ : / @ + -"),
-]
-AwsName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"),
-    Expected("an AWS name: at most 63 letters, digits and hyphens, no hyphen first or last"),
-]
 HeaderText = Annotated[
     str,
     StringConstraints(pattern=r"^[\x20-\x7e]+$", max_length=1024),
@@ -174,12 +166,28 @@ class Model(Section):
     """Upper bounds on one attempt."""
     deployments: Annotated[tuple[Deployment, ...], Field(min_length=1)]
     """The endpoints that serve this model."""
+    adapters: tuple[Adapter, ...] = ()
+    """LoRA adapters, each a model of its own to callers: `model:adapter`. Everything else is the model's."""
 
     @classmethod
     def faults(cls, data: dict[str, Any]) -> Iterator[tuple[Loc, str]]:
+        yield from faults_of_adapters(data)
         deployments = data.get("deployments")
         if deployments and all(deployment and deployment.get("weight") == 0 for deployment in deployments):
             yield ("deployments",), "every deployment has weight 0, so the model could never be served"
+
+
+def with_adapters(model: Model) -> Iterator[tuple[Model, Adapter | None]]:
+    """Yield the model itself, and for each of its adapters the model that callers see."""
+    yield model, None
+    for adapter in model.adapters:
+        # Either way the container puts the adapter's name in place of the model's.
+        own_way: dict[str, Any] = {"served_model_name": None}
+        if adapter.inference_component is not None:
+            own_way["inference_component"] = adapter.inference_component
+        deployments = tuple(deployment.model_copy(update=own_way) for deployment in model.deployments)
+        own = {"name": public_name(model.name, adapter.name), "aliases": adapter.aliases, "adapters": ()}
+        yield model.model_copy(update={**own, "deployments": deployments}), adapter
 
 
 class Key(Section):
@@ -199,7 +207,7 @@ class Key(Section):
     ]
     """The key's SHA-256, as printed by `lmi-gateway keys new` and `lmi-gateway keys digest`."""
     models: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Model names or aliases this key may use; `*` for all of them."""
+    """Names or aliases of models and adapters this key may use; `model:*` for all adapters of a model, `*` for all."""
 
 
 class ModelsFile(Section):
@@ -219,13 +227,16 @@ class ModelsFile(Section):
             if name in owners:
                 yield loc, f"the name {name!r} is already taken by the model {owners[name]!r}"
             owners.setdefault(name, owner)
+        # `model:*` → whether the model has adapters
+        groups = {
+            every_adapter(model["name"]): bool(model.get("adapters"))
+            for model in data.get("models") or ()
+            if model and model.get("name") is not None
+        }
         ids: set[str] = set()
         digests: dict[str, str] = {}
         # Where a model's own entry is wrong its names are not known, so a key may well be right about them.
-        whole = all(
-            model and None not in (model.get("name"), *model.get("aliases", ()))
-            for model in data.get("models") or [None]
-        )
+        whole = all(_named(model) for model in data.get("models") or [None])
         for at, key in enumerate(data.get("keys") or ()):
             if not key:
                 continue
@@ -239,8 +250,22 @@ class ModelsFile(Section):
             if digest is not None:
                 digests.setdefault(digest, str(id_))
             for index, name in enumerate(key.get("models") or ()):
-                if whole and name not in (None, "*") and name not in owners:
+                if not whole or name in (None, "*") or name in owners:
+                    continue
+                if name not in groups:
                     yield ("keys", at, "models", index), f"the model {name!r} does not exist"
+                elif not groups[name]:
+                    yield ("keys", at, "models", index), f"{name!r} opens nothing: the model has no adapters"
+
+
+def _named(model: dict[str, Any] | None) -> bool:
+    """Say whether every name of a model and its adapters is known."""
+    if model is None:
+        return False
+    names = [model.get("name"), *model.get("aliases", ())]
+    for adapter in model.get("adapters") or ():
+        names += [None] if adapter is None else [adapter.get("name"), *adapter.get("aliases", ())]
+    return None not in names
 
 
 def _names(data: dict[str, Any]) -> Iterator[tuple[Loc, str, str]]:
@@ -254,6 +279,14 @@ def _names(data: dict[str, Any]) -> Iterator[tuple[Loc, str, str]]:
         for index, alias in enumerate(model.get("aliases") or ()):
             if alias is not None:
                 yield ("models", at, "aliases", index), alias, str(owner)
+        for index, adapter in enumerate(model.get("adapters") or ()):
+            if owner is None or not adapter or adapter.get("name") is None:
+                continue
+            name, loc = public_name(owner, adapter["name"]), ("models", at, "adapters", index)
+            yield (*loc, "name"), name, name
+            for place, alias in enumerate(adapter.get("aliases") or ()):
+                if alias is not None:
+                    yield (*loc, "aliases", place), alias, name
 
 
 def _version_exists(container: str | None, version: str) -> bool:

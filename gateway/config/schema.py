@@ -15,6 +15,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.config.kinds import Section, kinds
+from gateway.config.lora import Adapter
 from gateway.config.models import Deployment, Key, Model, ModelsFile, Timeouts
 from gateway.config.settings import PREFIX, Settings
 
@@ -25,6 +26,7 @@ SECTIONS: dict[str, type[Section]] = {
     "models": Model,
     "timeouts": Timeouts,
     "deployments": Deployment,
+    "adapters": Adapter,
 }
 """Name of each table in the documentation → what it describes."""
 

@@ -31,6 +31,10 @@ class ModelObject(BaseModel):
     """The same, under vLLM's name for it."""
     modalities: list[str]
     """What a prompt may hold."""
+    root: str
+    """The model that an adapter stands on; of any other model, itself."""
+    parent: str | None
+    """The same of an adapter; null for any other model."""
 
 
 class ModelList(BaseModel):
@@ -71,4 +75,6 @@ def _show(model: ServedModel) -> ModelObject:
         context_length=config.context_length,
         max_model_len=config.context_length,
         modalities=list(config.modalities),
+        root=model.parent or model.name,
+        parent=model.parent,
     )

@@ -17,11 +17,13 @@ MAX_SHOWN_NAME = 128
 class ServedModel:
     """One public model: its configuration, its lanes, and what its callers may send."""
 
-    __slots__ = ("balancer", "config", "lanes", "name", "policy")
+    __slots__ = ("balancer", "config", "lanes", "name", "parent", "policy")
 
-    def __init__(self, config: Model, lanes: tuple[Lane, ...]) -> None:
+    def __init__(self, config: Model, lanes: tuple[Lane, ...], *, parent: str | None = None) -> None:
+        """`parent` is the public name of the model that this one is an adapter of."""
         self.config = config
         self.name = config.name
+        self.parent = parent
         self.lanes = lanes
         self.balancer = Balancer(lanes)
         self.policy = FieldPolicy(

@@ -19,12 +19,12 @@ KEYS = (
     Key(id="bob", digest=digest(BOB), models=("llama", "fast")),
     Key(id="carol", digest=digest(CAROL), models=("llama", "*")),
 )
-ALIASES = {"fast": "qwen", "quick": "qwen"}
+NAMES = {"fast": ("qwen",), "quick": ("qwen",), "llama:*": ("llama:legal", "llama:poet"), "qwen:*": ()}
 
 
 @pytest.fixture
 def store() -> KeyStore:
-    return FileKeyStore(KEYS, ALIASES)
+    return FileKeyStore(KEYS, NAMES)
 
 
 def test_a_known_key_finds_its_principal(store: KeyStore) -> None:
@@ -71,7 +71,7 @@ def test_only_digests_are_ever_compared(monkeypatch: pytest.MonkeyPatch) -> None
         return known == presented
 
     monkeypatch.setattr(store_module, "_compare", recording)
-    found = FileKeyStore(KEYS, ALIASES)
+    found = FileKeyStore(KEYS, NAMES)
     guesses = [ALICE.encode(), ALICE[:-1].encode() + b"!", b"", b"x" * 1_000_000]
     for guess in guesses:
         found.find(guess)
@@ -90,6 +90,12 @@ def test_no_text_of_any_object_shows_a_key_or_a_digest(store: KeyStore, caplog: 
         for secret in (key, key[7:23], digest(key), digest(key)[7:23], repr(bytes.fromhex(digest(key)[7:]))[2:20]):
             assert secret not in shown
     assert repr(store) == "FileKeyStore(3 keys)"
+
+
+def test_one_word_may_open_several_models_and_no_more_than_those() -> None:
+    key = Key(id="dave", digest=digest(ALICE), models=("llama:*", "qwen:*", "fast"))
+    found = FileKeyStore([key], NAMES).find(ALICE.encode())
+    assert found == Principal("dave", frozenset({"llama:legal", "llama:poet", "qwen"}))
 
 
 def test_a_store_without_keys_knows_nobody() -> None:

@@ -62,6 +62,14 @@ async def test_vllms_invocations_ignore_the_model() -> None:
     assert (await answer(build("vllm"), NOPE))["model"] == "local"
 
 
+@pytest.mark.parametrize("dialect", ["vllm-0.8.4", "vllm-0.10.2"])
+async def test_invocations_of_old_went_by_the_model_and_no_header(dialect: str) -> None:
+    engine = build(dialect, adapters=["french"])
+    assert (await answer(engine, {**HELLO, "model": "french"}))["model"] == "french"
+    assert (await answer(engine, HELLO, **{ADAPTER: "french"}))["model"] == "local"
+    assert (await ask(engine, NOPE)).status == 404
+
+
 ADAPTER = "x_amzn_sagemaker_adapter_identifier"
 
 

@@ -20,6 +20,8 @@ LLAMA = {
     "context_length": 8192,
     "max_model_len": 8192,
     "modalities": ["text", "image"],
+    "root": "meta/llama-3.3-70b",
+    "parent": None,
 }
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
@@ -46,6 +48,8 @@ def test_models_are_listed_in_the_order_of_the_file(client: openai.OpenAI) -> No
         "context_length": None,
         "max_model_len": None,
         "modalities": ["text", "image"],
+        "root": "lmi15",
+        "parent": None,
     }
 
 

@@ -61,6 +61,17 @@ def test_a_caller_sees_what_the_key_may_use_in_the_order_of_the_file() -> None:
     assert list(CATALOG) == [LLAMA, QWEN]
 
 
+def test_an_adapter_is_a_model_of_its_own_that_knows_its_parent() -> None:
+    (lane,) = LLAMA.lanes
+    poet = ServedModel(LLAMA.config.model_copy(update={"name": "llama:poet", "aliases": ()}), (lane,), parent="llama")
+    catalog = Catalog([LLAMA, poet])
+    assert catalog.find("llama:poet", Principal("carol", frozenset({"llama:poet"}))) is poet
+    for name, models in (("llama:poet", {"llama"}), ("llama", {"llama:poet"}), ("fast:poet", {"llama:poet"})):
+        with pytest.raises(ModelNotFound):
+            catalog.find(name, Principal("carol", frozenset(models)))
+    assert (LLAMA.parent, poet.parent) == (None, "llama")
+
+
 def test_a_models_configuration_becomes_the_rules_for_its_callers() -> None:
     assert LLAMA.name == "llama"
     assert (LLAMA.policy.allow_fields, LLAMA.policy.context_length) == (frozenset({"seed"}), 4096)

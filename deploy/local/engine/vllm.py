@@ -74,8 +74,9 @@ class VllmFront:
         if isinstance(data, dict):
             if data.get("requestType") in ("NEW_SESSION", "CLOSE"):
                 raise _bad_request("Invalid payload. stateful sessions not enabled")
-            # The adapter's name takes the place of the body's model, and so does no name.
-            data["model"] = request.headers.get(ADAPTER_HEADER)
+            if self._answerer.dialect.since(0, 11):
+                # The adapter's name takes the place of the body's model, and so does no name.
+                data["model"] = request.headers.get(ADAPTER_HEADER)
         answerer = self._answerer
         try:
             return answerer.chat(bodies.read_chat(data, answerer.dialect), request_id)
