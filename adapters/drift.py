@@ -73,7 +73,7 @@ def check_support(call: Call, minor: int) -> None:
             raise _unsupported(name)
         if name in _LAST and minor > _LAST[name]:
             raise _unsupported(name)
-    if call.values.get("parallel_tool_calls") is False and minor < _PARALLEL_SWITCH_FROM and "tools" in call.values:
+    if call.values.get("parallel_tool_calls") is False and minor < _PARALLEL_SWITCH_FROM and _may_call_several(call):
         raise UnsupportedParameter(
             "This model's container cannot keep it from calling several tools at once: leave out parallel_tool_calls.",
             "parallel_tool_calls",
@@ -81,6 +81,12 @@ def check_support(call: Call, minor: int) -> None:
     modalities = call.values.get("modalities")
     if modalities is not None and modalities != ["text"]:
         raise UnsupportedParameter("This model's container answers in text only.", "modalities")
+
+
+def _may_call_several(call: Call) -> bool:
+    """Return whether an answer could call several tools: where the caller names one, vLLM makes exactly that call."""
+    choice = call.values.get("tool_choice")
+    return "tools" in call.values and choice != "none" and not isinstance(choice, dict)
 
 
 def _unsupported(name: str) -> UnsupportedParameter:

@@ -13,12 +13,50 @@ compile() {
 compile pyproject.toml --output-file requirements.lock "$@"
 compile pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock "$@"
 
-# openai 1.x goes into a folder that a test puts in front of the environment: only what the environment does not hold is listed.
-shared=$(mktemp)
-trap 'rm -f "$shared"' EXIT
-sed -nE 's/^([a-z0-9._-]+==[^ ]+)( ;[^\\]*[^\\ ])? *\\?$/\1\2/p' requirements-dev.lock | grep -v '^openai==' >"$shared"
-leave_out=()
-while IFS='=' read -r name _; do
-    leave_out+=(--no-emit-package "$name")
-done <"$shared"
-compile --no-annotate --group openai1 --constraints "$shared" "${leave_out[@]}" --output-file requirements-openai1.lock "$@"
+# A client goes into a folder that a test puts in front of the environment: only what the environment does not hold is
+# listed. `beside GROUP PACKAGE…`: these packages it needs in versions of its own.
+shared=$(mktemp -d)
+trap 'rm -rf "$shared"' EXIT
+beside() {
+    local group=$1 package leave_out=()
+    shift
+    sed -nE 's/^([a-z0-9._-]+==[^ ]+)( ;[^\\]*[^\\ ])? *\\?$/\1\2/p' requirements-dev.lock >"$shared/all"
+    for package; do
+        sed -i.bak "/^$package==/d" "$shared/all"
+    done
+    while IFS='=' read -r package _; do
+        leave_out+=(--no-emit-package "$package")
+    done <"$shared/all"
+    compile --no-annotate --group "$group" --constraints "$shared/all" "${leave_out[@]}" \
+        --output-file "requirements-$group.lock" ${options[@]+"${options[@]}"}
+}
+
+options=("$@")
+beside openai1 openai
+beside sdks
+beside sdks-openai2 openai
+beside sdks-instructor jiter openai rich
+beside sdks-text-generation
+
+# The clients for Node: hashes of every package, and like above no address to fetch it from.
+clients=tests/e2e/clients
+if command -v npm >/dev/null; then
+    cp "$clients/package.json" "$shared/"
+    case " $* " in *" --upgrade "*) ;; *) cp "$clients/package-lock.json" "$shared/" 2>/dev/null || true ;; esac
+    (
+        cd "$shared"
+        npm install --package-lock-only --ignore-scripts --no-audit --no-fund --silent --omit-lockfile-registry-resolved
+    )
+    .venv/bin/python - "$shared/package-lock.json" "$clients/package-lock.json" <<'PROGRAM'
+import json, sys
+source, target = sys.argv[1:]
+with open(source) as file:
+    lock = json.load(file)
+for package in lock["packages"].values():
+    package.pop("funding", None)
+with open(target, "w") as file:
+    file.write(json.dumps(lock, indent=2) + "\n")
+PROGRAM
+else
+    echo "lmi-gateway: $clients/package-lock.json stays as it is: there is no npm" >&2
+fi

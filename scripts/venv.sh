@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Make .venv hold exactly what the lock files say, and this project installed for editing.
-# Does nothing when it already does, so every make target may start with it.
+# Make .venv hold exactly what the lock files say, and this project installed for editing; with `sdks` also the SDKs that
+# the tests call the gateway with. Does nothing when it already does, so every make target may start with it.
 # PYTHON=… chooses the interpreter; otherwise a supported python3 comes first, then python3.13, python3.12, python3.11.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Settings of the caller's own that would send the packages elsewhere.
 unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
 
+SDKS="sdks sdks-openai2 sdks-instructor sdks-text-generation"
+CLIENTS=tests/e2e/clients
+
 main() {
-    local locks project
+    local locks project sdks
     # The path is part of the key, as scripts inside an environment hold it: a folder that was moved is installed anew.
     locks=$(pwd; cat requirements-dev.lock requirements-openai1.lock scripts/venv.sh | cksum)
     project=$(cat pyproject.toml gateway/__init__.py | cksum)
@@ -19,6 +22,12 @@ main() {
     if [ "$project" != "$(cat .venv/project.stamp 2>/dev/null)" ]; then
         install_project
         printf '%s\n' "$project" >.venv/project.stamp
+    fi
+    [ "${1:-}" = sdks ] || return 0
+    sdks=$(cat requirements-sdks*.lock "$CLIENTS/package.json" "$CLIENTS/package-lock.json" scripts/venv.sh | cksum; node_version)
+    if [ "$sdks" != "$(cat .venv/sdks.stamp 2>/dev/null)" ]; then
+        install_sdks
+        printf '%s\n' "$sdks" >.venv/sdks.stamp
     fi
 }
 
@@ -31,6 +40,42 @@ install_locked() {
     pip install --only-binary :all: --require-hashes -r requirements-dev.lock
     # An older major of the official client, for the tests that put this folder first on PYTHONPATH.
     pip install --only-binary :all: --require-hashes --no-deps --target .venv/openai-1 -r requirements-openai1.lock
+}
+
+# Each group goes into a folder that the tests put first on PYTHONPATH, as their dependencies contradict one another.
+install_sdks() {
+    local group job jobs=() failed=""
+    say "installing the SDKs that the tests call the gateway with …"
+    rm -f .venv/sdks.stamp
+    for group in $SDKS; do
+        rm -rf ".venv/$group"
+        # Byte code is made of what is imported; that is little of what is installed.
+        pip install --no-compile --only-binary :all: --require-hashes --no-deps \
+            --target ".venv/$group" -r "requirements-$group.lock" &
+        jobs+=($!)
+    done
+    rm -rf .venv/node
+    if [ -n "$(node_version)" ]; then
+        install_node_sdks &
+        jobs+=($!)
+    else
+        say "there is no node and npm: the tests with SDKs for Node will be skipped"
+    fi
+    for job in "${jobs[@]}"; do
+        wait "$job" || failed=yes
+    done
+    [ -z "$failed" ] || fail "the SDKs could not be installed."
+}
+
+install_node_sdks() {
+    mkdir -p .venv/node
+    cp "$CLIENTS/package.json" "$CLIENTS/package-lock.json" .venv/node/
+    # Warnings only tell of settings of the caller's own, and of engines: the tests decide what runs on this Node.
+    (cd .venv/node && npm ci --ignore-scripts --no-audit --no-fund --engine-strict=false --loglevel=error >/dev/null)
+}
+
+node_version() {
+    if command -v node >/dev/null && command -v npm >/dev/null; then node --version; fi
 }
 
 install_project() {
@@ -96,4 +141,4 @@ fail() {
     exit 1
 }
 
-main
+main "$@"

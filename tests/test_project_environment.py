@@ -15,7 +15,13 @@ INPUTS = [
     "pyproject.toml",
     "requirements-dev.lock",
     "requirements-openai1.lock",
+    "requirements-sdks.lock",
+    "requirements-sdks-instructor.lock",
+    "requirements-sdks-openai2.lock",
+    "requirements-sdks-text-generation.lock",
     "scripts/venv.sh",
+    "tests/e2e/clients/package.json",
+    "tests/e2e/clients/package-lock.json",
     "gateway/__init__.py",
 ]
 TOOLS = ["bash", "cat", "chmod", "cksum", "cp", "dirname", "mkdir", "rm"]
@@ -39,6 +45,15 @@ LOCKED = [
     f"{PIP} --only-binary :all: --require-hashes --no-deps --target .venv/openai-1 -r requirements-openai1.lock",
 ]
 PROJECT = [f"{PIP} --no-deps --no-build-isolation -e ."]
+WHEELS = f"{PIP} --no-compile --only-binary :all: --require-hashes --no-deps"
+SDKS = [
+    f"{WHEELS} --target .venv/{group} -r requirements-{group}.lock"
+    for group in ("sdks", "sdks-instructor", "sdks-openai2", "sdks-text-generation")
+]
+"""Installed side by side, in no certain order."""
+NODE_SDKS = ["npm ci --ignore-scripts --no-audit --no-fund --engine-strict=false --loglevel=error in .venv/node"]
+SDKS_SAID = "lmi-gateway: installing the SDKs that the tests call the gateway with …\n"
+WITHOUT_NODE = "lmi-gateway: there is no node and npm: the tests with SDKs for Node will be skipped\n"
 
 
 class Checkout:
@@ -63,8 +78,17 @@ class Checkout:
         )
         program.chmod(0o755)
 
-    def install(self, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [str(self.bin / "bash"), "scripts/venv.sh"]
+    def has_node(self, version: str, *, fails: bool = False) -> None:
+        """Put a made-up node and npm on the PATH."""
+        for name, program in (
+            ("node", f"echo {version}"),
+            ("npm", f'echo "npm $* in ${{PWD#{self.root}/}}" >>"{self.log}"; exit {int(fails)}'),
+        ):
+            (self.bin / name).write_text(f"#!{self.bin / 'bash'}\n{program}\n")
+            (self.bin / name).chmod(0o755)
+
+    def install(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [str(self.bin / "bash"), "scripts/venv.sh", *arguments]
         environment = {"PATH": str(self.bin), **environment}
         return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=30)
 
@@ -175,6 +199,85 @@ def test_a_python_without_ensurepip_is_named_with_the_package_it_lacks(checkout:
         "but python3 is 3.11.2 without ensurepip (on Debian and Ubuntu: apt-get install python3.11-venv)."
         in done.stderr
     )
+
+
+# --- The SDKs ---
+
+
+def test_with_sdks_each_group_gets_a_folder_of_its_own(checkout: Checkout) -> None:
+    checkout.has("python3", "3.12.1")
+    checkout.has_node("v22.1.0")
+    done = checkout.install("sdks")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.endswith(SDKS_SAID)
+    calls = checkout.asked_of_pip()
+    assert calls[: len(LOCKED + PROJECT)] == LOCKED + PROJECT
+    assert sorted(calls[len(LOCKED + PROJECT) :]) == sorted(SDKS + NODE_SDKS)
+    for name in ("package.json", "package-lock.json"):
+        copied = (checkout.root / ".venv/node" / name).read_text()
+        assert copied == (ROOT / "tests/e2e/clients" / name).read_text()
+
+
+def test_without_node_the_other_sdks_are_installed(checkout: Checkout) -> None:
+    checkout.has("python3", "3.12.1")
+    checkout.install()
+    checkout.asked_of_pip()
+    done = checkout.install("sdks")
+    assert (done.returncode, done.stderr) == (0, SDKS_SAID + WITHOUT_NODE)
+    assert sorted(checkout.asked_of_pip()) == sorted(SDKS)
+
+
+@pytest.mark.parametrize(
+    ("change", "calls"),
+    [
+        pytest.param(lambda checkout: None, [], id="nothing"),
+        pytest.param(lambda checkout: edit(checkout.root / "requirements-sdks.lock"), SDKS + NODE_SDKS, id="a lock"),
+        pytest.param(
+            lambda checkout: edit(checkout.root / "tests/e2e/clients/package-lock.json"),
+            SDKS + NODE_SDKS,
+            id="the lock of the SDKs for Node",
+        ),
+        pytest.param(lambda checkout: checkout.has_node("v24.2.0"), SDKS + NODE_SDKS, id="another Node"),
+        pytest.param(lambda checkout: (checkout.bin / "npm").unlink(), SDKS, id="npm is gone"),
+        pytest.param(
+            lambda checkout: edit(checkout.root / "requirements-dev.lock"),
+            LOCKED + PROJECT + SDKS + NODE_SDKS,
+            id="the environment they are in",
+        ),
+        pytest.param(lambda checkout: edit(checkout.root / "pyproject.toml"), PROJECT, id="the project"),
+    ],
+)
+def test_sdks_are_installed_anew_after(
+    checkout: Checkout, change: Callable[[Checkout], object], calls: list[str]
+) -> None:
+    checkout.has("python3", "3.12.1")
+    checkout.has_node("v22.1.0")
+    checkout.install("sdks")
+    checkout.asked_of_pip()
+    change(checkout)
+    assert checkout.install("sdks").returncode == 0
+    assert sorted(checkout.asked_of_pip()) == sorted(calls)
+
+
+def test_sdks_that_could_not_be_installed_are_tried_again(checkout: Checkout) -> None:
+    checkout.has("python3", "3.12.1")
+    checkout.has_node("v22.1.0", fails=True)
+    done = checkout.install("sdks")
+    assert done.returncode == 1
+    assert done.stderr.endswith(SDKS_SAID + "lmi-gateway: the SDKs could not be installed.\n")
+    checkout.asked_of_pip()
+    checkout.has_node("v22.1.0")
+    assert checkout.install("sdks").returncode == 0
+    assert sorted(checkout.asked_of_pip()) == sorted(SDKS + NODE_SDKS)
+
+
+def test_who_does_not_ask_for_sdks_gets_none_and_keeps_those_there_are(checkout: Checkout) -> None:
+    checkout.has("python3", "3.12.1")
+    checkout.install("sdks")
+    checkout.asked_of_pip()
+    edit(checkout.root / "requirements-sdks.lock")
+    assert checkout.install().returncode == 0
+    assert checkout.asked_of_pip() == []
 
 
 def edit(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-openai1.lock"]
+BESIDE = {
+    "openai1": {"openai"},
+    "sdks": set(),
+    "sdks-instructor": {"jiter", "openai", "rich"},
+    "sdks-openai2": {"openai"},
+    "sdks-text-generation": set(),
+}
+"""Groups that are installed into folders of their own → what the environment holds in another version."""
+LOCKS = ["requirements.lock", "requirements-dev.lock", *(f"requirements-{group}.lock" for group in BESIDE)]
+NODE_LOCK = ROOT / "tests" / "e2e" / "clients" / "package-lock.json"
 PINNED = re.compile(r"(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>[\w.!+]+)( ; [^\\]+?)?( --hash=sha256:[0-9a-f]{64})+")
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -50,7 +60,7 @@ def test_every_runtime_dependency_is_locked_at_a_version_it_allows() -> None:
 
 
 def test_every_development_and_build_dependency_is_locked_at_a_version_it_allows() -> None:
-    wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"], *group("dev")]
+    wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"], *dependencies("dev")]
     assert unmet(wanted, "requirements-dev.lock") == []
 
 
@@ -59,11 +69,34 @@ def test_tests_run_on_the_versions_that_are_served() -> None:
     assert {name: tested.get(name) for name in served} == served
 
 
-def test_the_folder_of_the_older_client_holds_only_what_the_environment_lacks() -> None:
-    older, environment = pins_of("requirements-openai1.lock"), pins_of("requirements-dev.lock")
-    assert older["openai"].startswith("1.")
-    assert environment["openai"].startswith("3.")
-    assert older.keys() & environment.keys() == {"openai"}
+@pytest.mark.parametrize("group", BESIDE)
+def test_a_folder_beside_the_environment_holds_only_what_that_lacks(group: str) -> None:
+    beside, environment = pins_of(f"requirements-{group}.lock"), pins_of("requirements-dev.lock")
+    assert beside.keys() & environment.keys() == BESIDE[group]
+    assert [name for name in BESIDE[group] if beside[name] == environment[name]] == []
+
+
+@pytest.mark.parametrize("group", BESIDE)
+def test_every_sdk_is_locked_at_a_version_its_group_allows(group: str) -> None:
+    assert unmet(dependencies(group), f"requirements-{group}.lock") == []
+
+
+def test_the_majors_of_the_official_client_that_are_tested() -> None:
+    locks = ("requirements-openai1.lock", "requirements-sdks-openai2.lock", "requirements-dev.lock")
+    assert [pins_of(lock)["openai"].partition(".")[0] for lock in locks] == ["1", "2", "3"]
+
+
+def test_the_lock_for_node_has_a_hash_for_every_package_and_names_no_host() -> None:
+    text = NODE_LOCK.read_text()
+    assert "://" not in text
+    packages = json.loads(text)["packages"]
+    root = packages.pop("")
+    assert len(packages) > 10
+    unhashed = [name for name, package in packages.items() if not package.get("integrity", "").startswith("sha512-")]
+    assert unhashed == []
+    assert [name for name, package in packages.items() if "resolved" in package or "link" in package] == []
+    assert root["dependencies"] == json.loads((NODE_LOCK.parent / "package.json").read_text())["dependencies"]
+    assert [name for name in root["dependencies"] if f"node_modules/{name}" not in packages] == []
 
 
 def test_the_older_client_is_imported_from_its_folder_and_all_else_from_the_environment(openai1_folder: Path) -> None:
@@ -107,9 +140,11 @@ def unmet(wanted: list[str], lock: str) -> list[str]:
     ]
 
 
-def group(name: str) -> list[str]:
+def dependencies(name: str) -> list[str]:
     """Return a dependency group with the groups it includes: https://peps.python.org/pep-0735/."""
     entries = PYPROJECT["dependency-groups"][name]
     return [
-        line for entry in entries for line in ([entry] if isinstance(entry, str) else group(entry["include-group"]))
+        line
+        for entry in entries
+        for line in ([entry] if isinstance(entry, str) else dependencies(entry["include-group"]))
     ]

@@ -20,6 +20,7 @@ from adapters.openai import fields
 from adapters.openai.caps import MAX_CHOICES
 from adapters.openai.content import check_messages
 from adapters.openai.duplicates import duplicate_name, twice
+from adapters.openai.formats import respelt
 from adapters.openai.refusal import BadRequest, wrong_type, wrong_value
 from adapters.openai.rules import RULES, check_together
 
@@ -135,6 +136,9 @@ def check(draft: Draft, policy: FieldPolicy) -> Call:
     if left_out:
         values = {name: value for name, value in values.items() if name not in left_out}
         raw = {name: value for name, value in raw.items() if name in values}
+    form = values.get("response_format")
+    if form is not None and "value" in form:
+        values, raw = respelt(values, raw)
 
     if surface is Surface.CHAT:
         check_messages(values["messages"], raw["messages"], policy)

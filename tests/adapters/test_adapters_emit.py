@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -152,6 +153,24 @@ def test_several_tool_calls_can_be_forbidden_from_the_version_that_heeds_it() ->
         else:
             with pytest.raises(UnsupportedParameter):
                 adapter.encode(call, stream=False)
+
+
+@pytest.mark.parametrize(
+    ("choice", "passes"),
+    [
+        pytest.param({"type": "function", "function": {"name": "f"}}, True, id="the one tool named"),
+        pytest.param("none", True, id="no tool"),
+        pytest.param("required", False, id="one or more"),
+        pytest.param("auto", False, id="any number"),
+    ],
+)
+def test_where_one_tool_at_most_can_be_called_several_may_be_forbidden_in_any_version(
+    choice: Any, passes: bool
+) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    call = chat(parallel_tool_calls=False, tools=tools, tool_choice=choice)
+    with nullcontext() if passes else pytest.raises(UnsupportedParameter):
+        assert b'"parallel_tool_calls":false' in make("lmi", "15").encode(call, stream=False)
 
 
 def test_a_completion_of_an_old_version_has_no_bad_words() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from adapters.base import Surface
+from adapters.base import Call, Surface
 from adapters.openai import caps
 from adapters.openai.request import MAX_DEPTH, MAX_FIELDS, BadRequest, FieldPolicy, check, read
 from tests.adapters.calls import HELLO, IMAGES, chat, completion
@@ -297,6 +298,32 @@ def test_right_fields_pass_as_they_were_written(fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         assert call.values[name] == value
         assert json.loads(bytes(call.raw[name])) == value
+
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}}, "required": ["city"]}
+NAMED_SCHEMA = {"type": "json_schema", "json_schema": {"name": "response", "schema": SCHEMA}}
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        pytest.param({"type": "json_object", "value": SCHEMA}, NAMED_SCHEMA, id="as huggingface_hub has it"),
+        pytest.param({"type": "json", "value": SCHEMA}, NAMED_SCHEMA, id="as TGI has it"),
+        pytest.param({"type": "json_object", "value": None}, {"type": "json_object", "value": None}, id="no schema"),
+        pytest.param({"type": "regex", "value": "[a-z]"}, {"type": "regex", "value": "[a-z]"}, id="no JSON"),
+    ],
+)
+@pytest.mark.parametrize("build", [chat, completion])
+def test_a_schema_in_tgis_spelling_is_sent_in_openais(build: Callable[..., Call], given: Any, sent: Any) -> None:
+    call = build(response_format=given, seed=1)
+    assert call.values["response_format"] == sent
+    assert json.loads(bytes(call.raw["response_format"])) == sent
+    assert bytes(call.raw["seed"]) == b"1"
+
+
+def test_a_schema_in_tgis_spelling_is_held_to_the_same_limits() -> None:
+    with pytest.raises(BadRequest, match="response_format"):
+        chat(response_format={"type": "json_object", "value": {"x": "a" * caps.MAX_SCHEMA_BYTES}})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""A JSON Schema in TGI's spelling, respelt in OpenAI's.
+
+huggingface_hub's InferenceClient sends a `response_format` of OpenAI's as `{"type": "json_object", "value": schema}`
+(https://github.com/huggingface/huggingface_hub/blob/v0.36.2/src/huggingface_hub/inference/_providers/hf_inference.py).
+vLLM ignores `value` and would answer in any JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+_TYPES = frozenset({"json_object", "json"})
+NAME = "response"
+"""Of the schema, which TGI does not name and OpenAI does."""
+
+
+def respelt(values: dict[str, Any], raw: dict[str, msgspec.Raw]) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
+    """Return the fields of a body, with a `response_format` that has a `value` as OpenAI spells it."""
+    form = values["response_format"]
+    schema = form["value"]
+    if form["type"] not in _TYPES or not isinstance(schema, dict):
+        return values, raw
+    form = {"type": "json_schema", "json_schema": {"name": NAME, "schema": schema}}
+    return {**values, "response_format": form}, {**raw, "response_format": msgspec.Raw(_encode(form))}
