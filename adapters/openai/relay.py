@@ -46,7 +46,10 @@ class EventRelay(ChunkReader):
         super().__init__(call, wire)
         self._public_model = public_model
         self._running_usage = wants_running_usage(call)
-        self._mends = self._running_usage or (call.surface is Surface.CHAT and call.values.get("logprobs") is True)
+        self._mends = self._running_usage or (
+            call.surface is Surface.CHAT
+            and (call.values.get("logprobs") is True or call.values.get("tool_choice") == "required")
+        )
         """Chunks may break OpenAI's schema, so none is passed unread."""
         self._learns = not self._mends
         self._prefix: bytes | tuple[()] = ()

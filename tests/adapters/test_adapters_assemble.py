@@ -132,19 +132,19 @@ def test_every_recorded_stream_gives_a_whole_reply(exchange: Recording) -> None:
 
 
 # Field names of vLLM's own classes, in their order: vllm/entrypoints/openai/**/protocol.py of each version. Left out
-# are those that are null and that OpenAI's schema does not allow to be: annotations, function_call, details of usage.
+# are those that are null and that OpenAI's schema does not allow to be: annotations, function_call, details of usage,
+# system_fingerprint. It demands refusal, so that is put in.
 CHAT_FIELDS = {
     "0.8": "id object created model choices usage prompt_logprobs",
     "0.9": "id object created model choices usage prompt_logprobs kv_transfer_params",
-    "0.10": "id object created model choices service_tier system_fingerprint usage prompt_logprobs prompt_token_ids"
-    " kv_transfer_params",
-    "0.21": "id object created prompt_routed_experts model choices service_tier system_fingerprint usage"
+    "0.10": "id object created model choices service_tier usage prompt_logprobs prompt_token_ids kv_transfer_params",
+    "0.21": "id object created prompt_routed_experts model choices service_tier usage"
     " prompt_logprobs prompt_token_ids prompt_text kv_transfer_params",
-    "0.23": "id object created model choices service_tier system_fingerprint usage prompt_logprobs prompt_token_ids"
+    "0.23": "id object created model choices service_tier usage prompt_logprobs prompt_token_ids"
     " prompt_text kv_transfer_params",
-    "0.25": "id object created model choices service_tier system_fingerprint usage prompt_logprobs prompt_token_ids"
+    "0.25": "id object created model choices service_tier usage prompt_logprobs prompt_token_ids"
     " prompt_text kv_transfer_params metrics",
-    "0.33": "id object created model choices service_tier system_fingerprint usage prompt_logprobs prompt_token_ids"
+    "0.33": "id object created model choices service_tier usage prompt_logprobs prompt_token_ids"
     " prompt_text kv_transfer_params ec_transfer_params metrics",
 }
 CHOICE_FIELDS = {
@@ -157,8 +157,8 @@ CHOICE_FIELDS = {
     "0.33": "index message logprobs finish_reason stop_reason token_ids routed_experts weight_versions",
 }
 MESSAGE_FIELDS = {
-    "0.8": "role reasoning_content content tool_calls",
-    "0.9": "role reasoning_content content tool_calls",
+    "0.8": "role refusal reasoning_content content tool_calls",
+    "0.9": "role refusal reasoning_content content tool_calls",
     "0.10": "role content refusal audio tool_calls reasoning_content",
     "0.21": "role content refusal audio tool_calls reasoning",
     "0.23": "role content refusal audio tool_calls reasoning",
@@ -168,9 +168,8 @@ MESSAGE_FIELDS = {
 COMPLETION_FIELDS = {
     "0.8": "id object created model choices usage",
     "0.9": "id object created model choices usage kv_transfer_params",
-    "0.10": "id object created model choices service_tier system_fingerprint usage kv_transfer_params",
-    "0.33": "id object created model choices service_tier system_fingerprint usage kv_transfer_params"
-    " ec_transfer_params metrics",
+    "0.10": "id object created model choices service_tier usage kv_transfer_params",
+    "0.33": "id object created model choices service_tier usage kv_transfer_params ec_transfer_params metrics",
 }
 LMI_VERSIONS = {"15": "0.8", "16": "0.10", "27": "0.23"}
 

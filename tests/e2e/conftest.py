@@ -15,6 +15,21 @@ import pytest
 from tests.support.callers import VERSION_VARIABLE, Caller
 from tests.support.full_stack import DIALECTS, Stack, running_stack
 from tests.support.stack import KEY, Gateway, Local
+from tests.support.watching import Watch, watching
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watch() -> Iterator[Watch]:
+    """Every answer that comes to a client of these tests is held against OpenAI's own description of its API."""
+    with watching() as watch:
+        yield watch
+
+
+@pytest.fixture(autouse=True)
+def _answers_are_as_openai_has_them(watch: Watch) -> Iterator[None]:
+    yield
+    problems, watch.problems = watch.problems, []
+    assert not problems, "\n".join(problems)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Recorded answers of real containers, replayed through a local SageMaker that cuts them anew, and the gateway.
 
 What a caller gets must be what the container said, up to the model's name and the rules in docs/streaming.md: usage
-only if asked for, `[DONE]` at the end of a complete answer, OpenAI's envelope for errors, five fields mended.
+only if asked for, `[DONE]` at the end of a complete answer, OpenAI's envelope for errors, a few fields mended.
 """
 
 from __future__ import annotations
