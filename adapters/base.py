@@ -20,6 +20,8 @@ class Surface(StrEnum):
 
     CHAT = "chat"
     COMPLETIONS = "completions"
+    GENERATE = "generate"
+    """TGI's own: `inputs` and `parameters`; see adapters/tgi."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class Call:
     """How many choices the container will produce: n, times the number of prompts."""
     max_tokens: int | None
     """The caller's cap on new tokens per choice, None where absent."""
+    context_length: int | None = None
+    """Tokens the model's prompt and answer may have together, for surfaces whose default cap is what is left of them;
+    None where the configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ class StreamDecoder(Protocol):
     malformed: str | None
     dropped: int
     """Records that came after the end and were dropped."""
+    ended: bool
+    """The answer's last event has been returned, complete: `data: [DONE]`, or what its surface ends with."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events completed by `data`, oldest first, each a whole SSE event (`data: …`, blank line).
@@ -86,7 +93,7 @@ class StreamDecoder(Protocol):
         ...
 
     def end(self) -> list[bytes]:
-        """The container's bytes are over: return the last events, with `data: [DONE]` only if the answer is complete.
+        """The container's bytes are over: return the last events, the end mark (`ended`) only if all has come.
 
         An answer without its terminal marker sets `malformed`.
         """

@@ -68,14 +68,14 @@ class Lmi:
         # The handler takes this field out again and puts the adapter's name in place of the model's.
         self._own = b"" if adapter_name is None else b',"adapters":' + _encode(adapter_name)
         self._max_reply_bytes = max_reply_bytes
-        self._judge = partial(_judge_reply, version)
+        self._judge = partial(judge_reply, version)
         self._wire = Wire(
             splitter=partial(LineSplitter, max_event_bytes),
             end_mark=b"",
             end_mark_completes=False,
             usage_completes=self._minor < 10,
             judge=self._judge,
-            unglue=_unglue,
+            unglue=unglue,
             answers_as=adapter_name,
         )
 
@@ -119,7 +119,7 @@ class Lmi:
 # and vLLM's own objects, as records of a stream.
 
 
-def _judge_reply(version: int, reply: Mapping[str, Any], status: int) -> ContainerFault | None:
+def judge_reply(version: int, reply: Mapping[str, Any], status: int) -> ContainerFault | None:
     """Judge a decoded reply or stream record; None if it reports no error."""
     text, code = reply.get("error"), _code(reply, status)
     if isinstance(text, str):
@@ -186,7 +186,7 @@ def _code(reply: Mapping[str, Any], status: int) -> int:
 _GLUED = re.compile(rb'\{"(?:code|error|message)":')
 
 
-def _unglue(record: bytes) -> tuple[bytes, bytes] | None:
+def unglue(record: bytes) -> tuple[bytes, bytes] | None:
     """Cut off an error object that was written without a line break after what came before, whole or cut itself.
 
     Inside a string the quote after the brace would be escaped, so each match is the start of an object.

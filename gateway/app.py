@@ -3,7 +3,7 @@
     Config ─▶ KeyStore ─▶ Authenticator ──────────────┐
            ─▶ Origins, CredentialStore, Signer ─▶ SageMakerTarget ┐
            ─▶ adapters.make ──────────────────────────────────────┴▶ Lane ─▶ Catalog
-           ─▶ PrometheusTelemetry, RetryBudget ─▶ Dispatcher ─▶ OpenAIRoute ×2 ─▶ Litestar
+           ─▶ PrometheusTelemetry, RetryBudget ─▶ Dispatcher ─▶ GeneratingRoute, with a Face each ─▶ Litestar
 
 Every object is built here, once; nothing else builds one of these.
 """
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from litestar import Litestar
@@ -21,20 +23,28 @@ from litestar.handlers import asgi
 
 from adapters.base import Surface
 from adapters.registry import make as make_adapter
+from adapters.tgi.behind_frames import Stamp
+from adapters.tgi.tokenizer import DETOKENIZE_ROUTE, TOKENIZE_ROUTE
 from gateway.auth.store import FileKeyStore
 from gateway.config.load import Config
 from gateway.config.lora import Adapter, every_adapter, public_name
-from gateway.config.models import Model, with_adapters
+from gateway.config.models import Deployment, Model, with_adapters
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
 from gateway.http.authenticate import Authenticator
 from gateway.http.docs import openapi_config
 from gateway.http.errors import on_exception, on_gateway_error, on_http_exception
+from gateway.http.face import Face, OpenAIFace
 from gateway.http.health import health_routes, metrics_route
 from gateway.http.models import routes as models_routes
-from gateway.http.openai import OpenAIRoute
+from gateway.http.named import NamedRoutes, Route
+from gateway.http.plain import POST, NothingThere, PlainRoute, by_method
 from gateway.http.protocol import Frontend, GatewayProtocol
+from gateway.http.route import Complete, GeneratingRoute
 from gateway.http.running import Running
+from gateway.http.tgi import ModelChoice, TgiFace
+from gateway.http.tgi_info import HealthAnswer, InfoAnswer
+from gateway.http.tgi_tokenize import ChatTokensFace, TextTokensFace, Tokenizer, Tokenizing
 from gateway.routing.attempts import RetryBudget
 from gateway.routing.catalog import Catalog, ServedModel
 from gateway.routing.lane import Lane
@@ -56,16 +66,31 @@ class Upstream:
         self.credentials = CredentialStore()
         self._signers: dict[tuple[str, str | None], Signer] = {}
         self.catalog = Catalog(
-            self._serve(model, adapter, base) for base in config.models for model, adapter in with_adapters(base)
+            self._serve(model, model.deployments, adapter, base)
+            for base in config.models
+            for model, adapter in with_adapters(base)
         )
+        self.tokenizers = {model.name: found for model in config.models if (found := self._tokenizer(model))}
 
-    def _serve(self, model: Model, adapter: Adapter | None, base: Model) -> ServedModel:
+    def _serve(
+        self, model: Model, deployments: Iterable[Deployment], adapter: Adapter | None = None, base: Model | None = None
+    ) -> ServedModel:
         served_name = adapter.served_name if adapter else None
-        lanes = tuple(self._lane(model, index, served_name) for index in range(len(model.deployments)))
-        return ServedModel(model, lanes, parent=base.name if adapter else None)
+        lanes = tuple(self._lane(model, deployment, served_name) for deployment in deployments)
+        return ServedModel(model, lanes, parent=base.name if adapter and base else None)
 
-    def _lane(self, model: Model, index: int, adapter_name: str | None) -> Lane:
-        deployment, settings = model.deployments[index], self._settings
+    def _tokenizer(self, model: Model) -> Tokenizer | None:
+        reached = [deployment for deployment in model.deployments if deployment.tokenizes and deployment.weight]
+        if not reached:
+            return None
+        there, back = (
+            self._serve(model, [deployment.routed_to(path) for deployment in reached])
+            for path in (TOKENIZE_ROUTE, DETOKENIZE_ROUTE)
+        )
+        return Tokenizer(there, back)
+
+    def _lane(self, model: Model, deployment: Deployment, adapter_name: str | None) -> Lane:
+        settings = self._settings
         url = deployment.endpoint_url or settings.sagemaker_endpoint_url or runtime_url(deployment.region)
         target = SageMakerTarget(
             deployment,
@@ -83,6 +108,10 @@ class Upstream:
             adapter_name=adapter_name,
             max_event_bytes=settings.max_event_bytes,
             max_reply_bytes=settings.max_reply_bytes,
+            schema=deployment.schema,
+            messages_api=deployment.messages_api,
+            image_hosts=model.image_hosts if "image" in model.modalities else None,
+            new_stamp=_new_stamp,
         )
         return Lane(target, adapter, deployment.weight)
 
@@ -118,29 +147,54 @@ def build(config: Config) -> Litestar:
         on_force=running.cut,
     )
 
-    def hot_route(path: str, surface: Surface) -> Any:
-        answer = OpenAIRoute(
-            surface,
+    def generating(face: Face, complete: Complete | None = None) -> GeneratingRoute:
+        return GeneratingRoute(
+            face,
             authenticate=authenticate,
-            catalog=upstream.catalog,
             dispatcher=dispatcher,
+            complete=complete,
             telemetry=telemetry,
             running=running,
             max_body_bytes=settings.max_body_bytes,
             write_timeout_s=settings.write_timeout_s,
         )
 
-        # The connection knows these paths itself; Litestar's routing is for their other spellings.
-        frontend.hot_routes[path] = answer
+    openai = OpenAIFace(Surface.CHAT, upstream.catalog)
+    chat, completions = generating(openai), generating(OpenAIFace(Surface.COMPLETIONS, upstream.catalog))
+    routes: dict[str, Route] = {
+        "/v1/chat/completions": chat,
+        "/v1/completions": completions,
+        "/openai/v1/chat/completions": chat,
+        "/openai/v1/completions": completions,
+    }
+    below_deployments: dict[str, Route] = {"/chat/completions": chat, "/completions": completions}
 
-        @asgi(path, copy_scope=False)
-        async def route(scope: Any, receive: Any, send: Any) -> None:
-            del send  # answers are written by the connection itself
-            relay = await answer(scope, receive)
-            if relay is not None:
-                await relay.wait()
+    choice = ModelChoice(upstream.catalog, default_model(config))
+    compat = TgiFace(choice, config.tgi, stream=None)
+    tokenizing = Tokenizing(dispatcher, upstream.tokenizers)
+    health = HealthAnswer(authenticate, choice, lambda: not running.stopping and not upstream.problems())
+    tgi: dict[str, Route] = {
+        "/": by_method(generating(compat), PlainRoute(compat, health, also=POST)),
+        "/generate": generating(TgiFace(choice, config.tgi, stream=False)),
+        "/generate_stream": generating(TgiFace(choice, config.tgi, stream=True)),
+        "/tokenize": generating(TextTokensFace(choice, upstream.tokenizers), tokenizing.complete),
+        "/chat_tokenize": generating(ChatTokensFace(choice, upstream.tokenizers), tokenizing.complete),
+        "/info": PlainRoute(compat, InfoAnswer(authenticate, choice, config.tgi, settings.workers)),
+        "/health": PlainRoute(compat, health),
+    }
+    routes |= tgi
+    # Below a model's URL all is as below a TGI server's: "/" alone is the URL itself.
+    below_models = {path.removesuffix("/"): route for path, route in tgi.items()}
+    below_models |= {"/v1/chat/completions": chat, "/v1/completions": completions}
 
-        return route
+    nothing = NothingThere(openai)
+    folders = [
+        NamedRoutes("/openai/deployments/", below_deployments, nothing),
+        NamedRoutes("/models/", below_models, nothing),
+    ]
+    # The connection knows these paths itself; Litestar's routing is for their other spellings.
+    frontend.hot_routes.update(routes)
+    frontend.hot_folders.update({folder.path: folder for folder in folders})
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -154,8 +208,7 @@ def build(config: Config) -> Litestar:
             upstream.origins.close()
 
     handlers: list[Any] = [
-        hot_route("/v1/chat/completions", Surface.CHAT),
-        hot_route("/v1/completions", Surface.COMPLETIONS),
+        *[_handler(path, route) for path, route in routes.items()],
         *models_routes(authenticate, upstream.catalog),
         *health_routes(upstream.problems, running),
     ]
@@ -185,6 +238,32 @@ def _names(config: Config) -> dict[str, tuple[str, ...]]:
         adapters = tuple(public_name(model.name, adapter.name) for adapter in model.adapters)
         names[every_adapter(model.name)] = adapters
     return names
+
+
+def default_model(config: Config) -> str | None:
+    """Return the model that TGI's calls mean if they name none, None if there is no such model."""
+    wanted = config.tgi.default_model
+    if wanted is not None:
+        return next((model.name for model in config.models if wanted in model.aliases), wanted)
+    return config.models[0].name if len(config.models) == 1 else None
+
+
+def _handler(path: str, answer: Route) -> Any:
+    """Return a handler for Litestar of what a connection can answer itself."""
+
+    @asgi(path, copy_scope=False)
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        del send  # answers are written by the connection itself
+        relay = await answer(scope, receive)
+        if relay is not None:
+            await relay.wait()
+
+    return route
+
+
+def _new_stamp() -> Stamp:
+    """Return the id and the time of a reply that its container leaves without."""
+    return Stamp(secrets.token_hex(12), int(time.time()))
 
 
 async def _measure_often(upstream: Upstream) -> None:

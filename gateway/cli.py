@@ -18,9 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway import __version__
 from gateway.auth.keys import digest, is_key, new_key
+from gateway.config.containers import LMI_VERSIONS
 from gateway.config.kinds import kind_of, kinds
 from gateway.config.load import Config, load
-from gateway.config.models import LMI_VERSIONS, Deployment, Key, with_adapters
+from gateway.config.models import Deployment, Key, with_adapters
 from gateway.config.names import PublicName
 from gateway.config.problems import ConfigError
 from gateway.config.settings import PREFIX, Host, Origin, Settings

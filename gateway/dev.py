@@ -30,7 +30,8 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from gateway.auth.keys import digest, new_key
-from gateway.config.models import LMI_VERSIONS, Deployment
+from gateway.config.containers import LMI_VERSIONS
+from gateway.config.models import Deployment
 
 REGION = "us-east-1"
 CONTEXT_LENGTH = 8192

@@ -104,9 +104,22 @@ class Dispatcher:
 
         return await self._attempts(model, record, attempt)
 
+    async def ask(self, model: ServedModel, body: bytes, record: CallRecord) -> bytes:
+        """Return a container's reply to what is no call for an answer, as it is.
+
+        Raises:
+            GatewayError: every attempt failed; this is the last one's reason.
+        """
+
+        async def attempt(lane: Lane) -> bytes:
+            return await lane.target.invoke(body, record.request_id)
+
+        return await self._attempts(model, record, attempt)
+
     async def _assembled(self, lane: Lane, call: Call, record: CallRecord) -> Whole:
+        body = _encode(lane, call, stream=True)
         receiver = _Assembling(lane.adapter.assembler(call))
-        stream = await lane.target.stream(_encode(lane, call, stream=True), record.request_id, receiver)
+        stream = await lane.target.stream(body, record.request_id, receiver)
         try:
             return await receiver.whole
         finally:

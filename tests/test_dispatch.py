@@ -144,6 +144,8 @@ class Reading:
 
 
 class Decoding(Reading):
+    ended = False
+
     def feed(self, data: bytes) -> list[bytes]:
         return self.records(data)
 

@@ -48,6 +48,8 @@ _index = msgspec.json.Decoder(int).decode
 def streamable(call: Call) -> bool:
     """Say whether the assembled stream of a call says all that its whole reply would."""
     values = call.values
+    if call.surface is Surface.GENERATE:
+        return not values["parameters"].get("decoder_input_details")
     if any(values.get(name) for name in _UNSTREAMABLE):
         return False
     if values.get("best_of", 1) > values.get("n", 1):

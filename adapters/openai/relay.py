@@ -39,7 +39,7 @@ _quiet = msgspec.json.Decoder(_Quiet).decode
 class EventRelay(ChunkReader):
     """The StreamDecoder of containers that speak OpenAI's chunks."""
 
-    __slots__ = ("_done", "_learns", "_mends", "_prefix", "_public_model", "_public_prefix", "_running_usage")
+    __slots__ = ("_learns", "_mends", "_prefix", "_public_model", "_public_prefix", "_running_usage", "ended")
 
     def __init__(self, call: Call, wire: Wire, public_model: bytes) -> None:
         """`public_model` is the model's public name as a JSON string."""
@@ -55,7 +55,7 @@ class EventRelay(ChunkReader):
         self._prefix: bytes | tuple[()] = ()
         """How the container starts each chunk; the empty tuple, with which nothing starts, if unknown or of no use."""
         self._public_prefix = b""
-        self._done = False
+        self.ended: bool = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events completed by `data`, oldest first, each a whole SSE event."""
@@ -93,8 +93,8 @@ class EventRelay(ChunkReader):
         for record in self._splitter.end():
             self._take(record, events)
         self._take_end()
-        if self.complete and self.fault is None and self.malformed is None and not self._done:
-            self._done = True
+        if self.complete and self.fault is None and self.malformed is None and not self.ended:
+            self.ended = True
             events.append(DONE)
         return events
 
@@ -106,8 +106,8 @@ class EventRelay(ChunkReader):
             self._forget_prefix()
         elif chunk is not None and self._learns:
             self._learn_prefix(chunk.record)
-        if self._over and self.complete and self.fault is None and not self._done:
-            self._done = True
+        if self._over and self.complete and self.fault is None and not self.ended:
+            self.ended = True
             events.append(DONE)
 
     def _public_chunk(self, chunk: Chunk) -> bytes:

@@ -31,6 +31,7 @@ MAX_FIELDS = 256
 MAX_DEPTH = 100
 """Nested arrays and objects, the body itself included. OpenAI's own structured outputs allow 10 levels in a schema."""
 
+_encode = msgspec.json.Encoder().encode
 _values = msgspec.json.Decoder().decode
 _raws = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -62,8 +63,11 @@ class Draft:
     values: dict[str, Any]
 
 
-def read(surface: Surface, body: bytes) -> Draft:
+def read(surface: Surface, body: bytes, model: str | None = None) -> Draft:
     """Parse a body and find the model's name.
+
+    Args:
+        model: the name that counts, if the body's own does not: it is then put in the body's place, whatever that is.
 
     Raises:
         BadRequest: not one JSON object in UTF-8, nested too deeply, a field twice, or `model` or `stream` unusable.
@@ -89,6 +93,17 @@ def read(surface: Surface, body: bytes) -> Draft:
     if duplicate is not None:
         raise twice(duplicate)
 
+    if model is not None:
+        values["model"], raw["model"] = model, msgspec.Raw(_encode(model))
+    else:
+        model = _model_of(values)
+    stream = values.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise wrong_type("stream", "a boolean", stream)
+    return Draft(surface, model, stream is True, raw, values)
+
+
+def _model_of(values: dict[str, Any]) -> str:
     model = values.get("model")
     if model is None:
         raise BadRequest("The field model is required.", "model", "missing_required_parameter")
@@ -96,10 +111,7 @@ def read(surface: Surface, body: bytes) -> Draft:
         raise wrong_type("model", "a string", model)
     if not model:
         raise wrong_value("model", "must not be empty")
-    stream = values.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise wrong_type("stream", "a boolean", stream)
-    return Draft(surface, model, stream is True, raw, values)
+    return model
 
 
 def check(draft: Draft, policy: FieldPolicy) -> Call:

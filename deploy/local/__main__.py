@@ -36,7 +36,8 @@ CONTAINER_NAME = "container"
 SCHEMES = ("http://", "https://")
 
 EPILOG = f"""
-endpoint:   NAME=DIALECT, a built-in engine that speaks like that container (lmi15 … lmi28, vllm, vllm-0.11 …);
+endpoint:   NAME=DIALECT, a built-in engine that speaks like that container
+            (lmi15 … lmi28, vllm, vllm-0.11 …, tgi, tgi-2.4 …);
             NAME=http://127.0.0.1:8080, a server with GET /ping and POST /invocations.
             Options follow with commas: variant=NAME, component=NAME (an inference component; NAME:ADAPTER for one
             that stands for an adapter; may be repeated), and for a DIALECT those of the engine (context_length=4096,

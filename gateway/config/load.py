@@ -11,7 +11,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from gateway.config.kinds import Kind, Loc, Section, kinds
 from gateway.config.models import Key, Model, ModelsFile
 from gateway.config.problems import ConfigError, Problem, did_you_mean, path_of, shown
 from gateway.config.settings import CONFIG_VARIABLE, PREFIX, Settings, aws_variables, own_variables
+from gateway.config.tgi import Tgi
 
 DEFAULT_PATH = Path("gateway.yaml")
 MAX_FILE_BYTES = 1 << 20
@@ -39,6 +40,7 @@ class Config:
     settings: Settings
     keys: tuple[Key, ...]
     models: tuple[Model, ...]
+    tgi: Tgi = field(default_factory=Tgi)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -68,7 +70,7 @@ def parse(data: bytes, source: str, environ: Mapping[str, str]) -> Config:
     of_aws = variables.of_aws(except_for={*of_file, *variables.own})
     if variables.problems:
         raise ConfigError(variables.problems)
-    return Config(Settings.model_validate({**of_aws, **of_file, **variables.own}), file.keys, file.models)
+    return Config(Settings.model_validate({**of_aws, **of_file, **variables.own}), file.keys, file.models, file.tgi)
 
 
 def _bytes_of(path: Path) -> bytes:

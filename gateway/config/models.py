@@ -6,23 +6,29 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndp
 
 from __future__ import annotations
 
-import re
+import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from gateway.config import containers
 from gateway.config.kinds import Expected, Loc, Section
 from gateway.config.lora import Adapter, every_adapter, faults_of_adapters, public_name
 from gateway.config.names import AwsName, PublicName
 from gateway.config.settings import Origin, Settings
+from gateway.config.tgi import Tgi
 
-LMI_VERSIONS = range(15, 29)
-VLLM_VERSION = re.compile(r"0\.([0-9]{1,2})(?:\.[0-9]{1,3})?")
+# The key of a deployment has the name of a method that pydantic has deprecated, and nobody here calls.
+warnings.filterwarnings("ignore", 'Field name "schema" in "Deployment" shadows an attribute in parent "Section"')
 
+MAX_HEADER_TEXT = 1024
+LONGEST_ROUTE = "route=/detokenize,"
+"""Goes before a deployment's own CustomAttributes: AWS' image takes the first route, up to a comma or a space.
+https://github.com/aws/deep-learning-containers: scripts/docker/vllm"""
 HeaderText = Annotated[
     str,
-    StringConstraints(pattern=r"^[\x20-\x7e]+$", max_length=1024),
+    StringConstraints(pattern=r"^[\x20-\x7e]+$", max_length=MAX_HEADER_TEXT),
     Expected("at most 1024 printable ASCII characters"),
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -50,19 +56,27 @@ class Deployment(Section):
         str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$"), Expected("an AWS Region, such as us-east-1")
     ]
     """AWS Region of the endpoint."""
-    container: Literal["lmi", "vllm"]
-    """The container that serves the model: AWS' LMI container (`lmi`) or the vLLM container (`vllm`)."""
+    container: Literal["lmi", "vllm", "tgi"]
+    """The container that serves the model: AWS' LMI container (`lmi`), the vLLM container (`vllm`) or Hugging Face's
+    Text Generation Inference (`tgi`)."""
     version: Annotated[
         str,
         Field(coerce_numbers_to_str=True, json_schema_extra={"type": ["string", "number"]}),
-        Expected("the container's version, such as 15 for lmi or 0.11 for vllm"),
+        Expected("the container's version, such as 15 for lmi, 0.11 for vllm or 3.3 for tgi"),
     ]
-    """The container's version. LMI: 15 to 28. vLLM: 0.8 or later, with or without the patch number."""
+    """The container's version. LMI: 15 to 28. vLLM: 0.8 or later, TGI: 1.0 or later, both with or without the patch
+    number."""
+    schema: Literal["openai", "tgi"] = "openai"  # type: ignore[assignment]  # takes a deprecated method's place
+    """How the LMI container is asked for texts: as OpenAI has it, or, for handlers that know no other, in LMI's own
+    schema of `inputs` and `parameters` (`tgi`), which tells less."""
+    messages_api: bool = False
+    """A TGI container of version 1.4 to 2.3 runs with MESSAGES_API_ENABLED, and so takes chats and no texts. Later
+    versions take both."""
     weight: Annotated[int, Field(ge=0, le=1000)] = 1
     """Share of the model's calls; 0 takes the deployment out."""
     served_model_name: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     """The name the container knows its model by, if it must be sent; otherwise none is sent and the container fills in
-    its own."""
+    its own. For TGI, the id of the LoRA adapter that answers."""
     inference_component: AwsName | None = None
     """Inference component of the endpoint to call: InferenceComponentName."""
     target_variant: AwsName | None = None
@@ -88,6 +102,9 @@ class Deployment(Section):
     """SageMaker Clarify's expression for explanations: EnableExplanations. Whole replies only."""
     custom_attributes: HeaderText | None = None
     """Fixed CustomAttributes; containers execute them, so callers never reach this header."""
+    tokenizes: bool = False
+    """The container's tokenizer can be reached, and answers `/tokenize` and `/chat_tokenize`: AWS' image of the vLLM
+    container takes `route=/tokenize` in CustomAttributes, vLLM's own image does not."""
     role_arn: (
         Annotated[
             str,
@@ -109,14 +126,24 @@ class Deployment(Section):
     endpoint_url: Origin | None = None
     """Replaces `https://runtime.sagemaker.{region}.{suffix}` for this deployment."""
 
+    def routed_to(self, path: str) -> Deployment:
+        """Return the deployment as AWS' image of the vLLM container answers it at another path."""
+        own = self.custom_attributes
+        route = f"route={path}"
+        return self.model_copy(update={"custom_attributes": f"{route},{own}" if own else route})
+
     @classmethod
     def faults(cls, data: dict[str, Any]) -> Iterator[tuple[Loc, str]]:
-        container, version = data.get("container"), data.get("version")
-        if version is not None and not _version_exists(container, version):
-            wanted = "a whole number from 15 to 28" if container == "lmi" else "0.8 or later, such as 0.11 or 0.27.1"
-            yield ("version",), f"expected a version of the {container} container, {wanted}, found {version!r}"
+        container = data.get("container")
+        yield from containers.faults(data)
         if data.get("external_id") and not data.get("role_arn"):
             yield ("external_id",), "external_id needs role_arn"
+        if data.get("tokenizes"):
+            if container not in (None, "vllm"):
+                yield ("tokenizes",), f"the tokenizer of the {container} container cannot be reached through SageMaker"
+            attributes = data.get("custom_attributes")
+            if attributes and len(attributes) + len(LONGEST_ROUTE) > MAX_HEADER_TEXT:
+                yield ("custom_attributes",), f"with tokenizes, {len(LONGEST_ROUTE)} characters have to stay free"
 
 
 class Model(Section):
@@ -217,6 +244,8 @@ class ModelsFile(Section):
     """Settings of the process; LMI_GATEWAY_* variables win over them."""
     keys: tuple[Key, ...] = ()
     """The API keys; without any, the gateway serves only with `insecure`."""
+    tgi: Tgi = Tgi()
+    """What the routes of Text Generation Inference do."""
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     """The models and where they run."""
 
@@ -256,6 +285,9 @@ class ModelsFile(Section):
                     yield ("keys", at, "models", index), f"the model {name!r} does not exist"
                 elif not groups[name]:
                     yield ("keys", at, "models", index), f"{name!r} opens nothing: the model has no adapters"
+        default = (data.get("tgi") or {}).get("default_model")
+        if whole and default is not None and default not in owners:
+            yield ("tgi", "default_model"), f"the model {default!r} does not exist"
 
 
 def _named(model: dict[str, Any] | None) -> bool:
@@ -287,12 +319,3 @@ def _names(data: dict[str, Any]) -> Iterator[tuple[Loc, str, str]]:
             for place, alias in enumerate(adapter.get("aliases") or ()):
                 if alias is not None:
                     yield (*loc, "aliases", place), alias, name
-
-
-def _version_exists(container: str | None, version: str) -> bool:
-    if container == "lmi":
-        return re.fullmatch(r"[0-9]{2}", version) is not None and int(version) in LMI_VERSIONS
-    if container == "vllm":
-        found = VLLM_VERSION.fullmatch(version)
-        return found is not None and int(found[1]) >= 8
-    return True

@@ -18,11 +18,13 @@ from gateway.config.kinds import Section, kinds
 from gateway.config.lora import Adapter
 from gateway.config.models import Deployment, Key, Model, ModelsFile, Timeouts
 from gateway.config.settings import PREFIX, Settings
+from gateway.config.tgi import Tgi
 
 SECTIONS: dict[str, type[Section]] = {
     "file": ModelsFile,
     "settings": Settings,
     "keys": Key,
+    "tgi": Tgi,
     "models": Model,
     "timeouts": Timeouts,
     "deployments": Deployment,

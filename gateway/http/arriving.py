@@ -43,10 +43,19 @@ class Frontend:
     write_timeout_s: float = 30.0
     hot_routes: dict[str, HotRoute] = field(default_factory=dict)
     """Handlers by exact path that answer on the connection itself, without the application in between."""
+    hot_folders: dict[str, HotRoute] = field(default_factory=dict)
+    """The same by how a path begins, slash included, for paths that are no `hot_routes`."""
     on_shutdown: Callable[[], None] = nothing
     """Called when the server begins to stop, once for each open connection."""
     on_force: Callable[[], None] = nothing
     """Called when it is told to stop a second time, and so at once."""
+
+    def below(self, path: str) -> HotRoute | None:
+        """Return the handler of the folder that `path` is in."""
+        for folder, route in self.hot_folders.items():
+            if path.startswith(folder):
+                return route
+        return None
 
 
 class ArrivingProtocol(HttpToolsProtocol):

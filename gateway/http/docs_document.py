@@ -13,6 +13,7 @@ from typing import Any
 import gateway.errors
 from adapters.base import Surface
 from gateway.errors import GatewayError, MethodNotAllowed, RouteNotFound
+from gateway.http import docs_aliases, docs_tgi
 from gateway.http.docs_bodies import Schema, ref
 from gateway.http.docs_replies import SCHEMAS
 from gateway.http.request import REQUEST_ID
@@ -21,7 +22,8 @@ DESCRIPTION = """\
 OpenAI's API in front of models that run on Amazon SageMaker. Point an OpenAI client at this host's `/v1` and use the \
 names that `GET /v1/models` lists.
 
-Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`; a program should look at `code`. \
+Every error is OpenAI's envelope, `{"error": {"message", "type", "param", "code"}}`, but on TGI's routes; a program \
+should look at `code`. \
 Requests that are no HTTP (`malformed_http`), arrive too slowly (`request_timeout`) or have too large a head \
 (`headers_too_large`) are refused on every path, URLs that do not exist with `route_not_found`, and methods a URL does \
 not answer with `method_not_allowed`."""
@@ -29,6 +31,8 @@ not answer with `method_not_allowed`."""
 TAGS = [
     {"name": "generate", "description": "Answers and continuations, whole or as a stream."},
     {"name": "models", "description": "What the key may use."},
+    docs_tgi.TAG,
+    docs_aliases.TAG,
     {"name": "operations", "description": "For whoever runs the gateway. No key is asked for."},
 ]
 SECURITY_SCHEMES: dict[str, Schema] = {
@@ -126,9 +130,10 @@ def complete(document: dict[str, Any], *, keys_required: bool) -> dict[str, Any]
     own = document["paths"]
     _amend_models(own)
     _amend_operations(own)
-    document["paths"] = {path: {"post": _generating(surface)} for surface, (path, *_) in GENERATING.items()} | own
+    own = {path: {"post": _generating(surface)} for surface, (path, *_) in GENERATING.items()} | own
+    document["paths"] = own | docs_tgi.paths(errors(), _REQUEST_ID) | docs_aliases.paths(own)
     components = document["components"]
-    components["schemas"] = SCHEMAS | components.get("schemas", {}) | {"Error": _error_schema()}
+    components["schemas"] = SCHEMAS | docs_tgi.SCHEMAS | components.get("schemas", {}) | {"Error": _error_schema()}
     components["securitySchemes"] = SECURITY_SCHEMES
     document["security"] = [{name: []} for name in SECURITY_SCHEMES] + ([] if keys_required else [{}])
     return document

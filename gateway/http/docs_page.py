@@ -86,8 +86,9 @@ def _start(document: dict[str, Any]) -> str:
 
 def _tag(tag: Schema, operations: list[tuple[str, str, Schema]]) -> str:
     name = escape(tag["name"])
+    heading = escape(tag.get("x-heading", tag["name"].capitalize()))
     return (
-        f'<section aria-labelledby="tag-{name}"><h2 id="tag-{name}">{name.capitalize()}</h2>{_text(tag["description"])}'
+        f'<section aria-labelledby="tag-{name}"><h2 id="tag-{name}">{heading}</h2>{_text(tag["description"])}'
         + "".join(_operation(*operation) for operation in operations)
         + "</section>"
     )
@@ -113,7 +114,7 @@ def _operation(method: str, path: str, operation: Schema) -> str:
     if "requestBody" in operation:
         content = operation["requestBody"]["content"]["application/json"]
         parts.append(f"<h4>Body</h4><p>{_kind(content['schema'])}, as JSON.</p>")
-        for example in content["examples"].values():
+        for example in content.get("examples", {}).values():
             parts.append(_code(_curl(path, example["value"]), example["summary"]))
     elif path == "/v1/models":
         parts.append(_code(f'curl "$GATEWAY{path}" -H "Authorization: Bearer $KEY"', "The models"))
@@ -200,6 +201,7 @@ def _meaning(schema: Schema) -> str:
 def _curl(path: str, body: Schema) -> str:
     stream = "-N " if body.get("stream") else ""
     text = _json(body, "  ").replace("'", "'\\''")
+    path = path.replace("{model}", "YOUR_MODEL")
     return (
         f'curl {stream}"$GATEWAY{path}" \\\n  -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\\n'
         f"  -d '{text}'"

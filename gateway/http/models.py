@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: what this key may use."""
+"""`GET /v1/models` and `GET /v1/models/{id}`, also where Azure's clients look: what this key may use."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from gateway.http.authenticate import Authenticator
 from gateway.routing.catalog import Catalog, ServedModel
+
+ALIASES = ("/openai/v1/models", "/openai/models")
+"""Other URLs of the list: https://learn.microsoft.com/azure/ai-services/openai/reference"""
 
 
 class ModelObject(BaseModel):
@@ -47,13 +50,11 @@ class ModelList(BaseModel):
 def routes(authenticate: Authenticator, catalog: Catalog) -> list[HTTPRouteHandler]:
     """Return the handlers."""
 
-    @get("/v1/models", summary="List models", tags=["models"], sync_to_thread=False)
     def list_models(request: Request[Any, Any, Any]) -> ModelList:
         """Models the API key may use."""
         principal = authenticate(request.scope["headers"])
         return ModelList(data=[_show(model) for model in catalog.visible(principal)])
 
-    @get("/v1/models/{model_id:path}", summary="Show a model", tags=["models"], sync_to_thread=False)
     def show_model(
         request: Request[Any, Any, Any],
         model_id: Annotated[str, Parameter(description="A model's name or alias; it may contain slashes.")],
@@ -62,7 +63,15 @@ def routes(authenticate: Authenticator, catalog: Catalog) -> list[HTTPRouteHandl
         principal = authenticate(request.scope["headers"])
         return _show(catalog.find(str(model_id).removeprefix("/"), principal))
 
-    return [list_models, show_model]
+    lists: dict[str, Any] = {"summary": "List models", "tags": ["models"], "sync_to_thread": False}
+    shows: dict[str, Any] = {"summary": "Show a model", "tags": ["models"], "sync_to_thread": False}
+    return [
+        get("/v1/models", **lists)(list_models),
+        get("/v1/models/{model_id:path}", **shows)(show_model),
+        # One operation of the document has one path: docs_document.py names these.
+        get(list(ALIASES), include_in_schema=False, **lists)(list_models),
+        get([f"{path}/{{model_id:path}}" for path in ALIASES], include_in_schema=False, **shows)(show_model),
+    ]
 
 
 def _show(model: ServedModel) -> ModelObject:

@@ -209,7 +209,8 @@ class GatewayProtocol(ArrivingProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.active = cycle
-        hot = self.frontend.hot_routes.get(cycle.scope["path"])
+        path = cycle.scope["path"]
+        hot = self.frontend.hot_routes.get(path) or self.frontend.below(path)
         if hot is None or app is not self.app:
             super()._start_asgi_task(cycle, app)
             return

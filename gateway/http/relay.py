@@ -22,7 +22,6 @@ from gateway.sagemaker.errors import ContainerError, fault
 from gateway.sagemaker.transport import Stream
 
 COMMENT = b": keep-alive\n\n"
-DONE = b"data: [DONE]\n\n"
 
 
 class Ending(StrEnum):
@@ -40,6 +39,7 @@ class Relay:
     __slots__ = (
         "_connection",
         "_done",
+        "_event_of",
         "_first",
         "_held",
         "_keep_alive_s",
@@ -62,11 +62,20 @@ class Relay:
         "first_event_at",
     )
 
-    def __init__(self, connection: GatewayProtocol, *, keep_alive_s: float, write_timeout_s: float) -> None:
+    def __init__(
+        self,
+        connection: GatewayProtocol,
+        *,
+        keep_alive_s: float,
+        write_timeout_s: float,
+        event_of: Callable[[GatewayError], bytes] = GatewayError.event,
+    ) -> None:
+        """`event_of` makes the event of an error with which a stream ends that has begun."""
         self._loop = connection.loop
         self._connection = connection
         self._keep_alive_s = keep_alive_s
         self._write_timeout_s = write_timeout_s
+        self._event_of = event_of
         self._task = asyncio.current_task(connection.loop)
         self.decoder: StreamDecoder | None = None
         """The current or last attempt's decoder, for its counts."""
@@ -159,11 +168,11 @@ class Relay:
             await self._done
 
     def fail(self, error: GatewayError) -> None:
-        """End a started answer with an error event, and without `[DONE]`."""
+        """End a started answer with an error event, and without its end mark."""
         if self._over:
             return
         self.error = error
-        self._connection.write(error.event())
+        self._connection.write(self._event_of(error))
         self._finish(Ending.FAILED)
 
     def shut_down(self) -> None:
@@ -181,7 +190,7 @@ class Relay:
             return
         events = decoder.feed(data)
         if events:
-            self._pass_on(events)
+            self._pass_on(events, decoder)
         if decoder.fault is not None or decoder.malformed is not None:
             self._failed(_verdict(decoder))
 
@@ -192,7 +201,7 @@ class Relay:
         if not self._said_done:
             events = decoder.end()
             if events:
-                self._pass_on(events)
+                self._pass_on(events, decoder)
             if decoder.fault is not None or decoder.malformed is not None:
                 self._failed(_verdict(decoder))
                 return
@@ -243,9 +252,9 @@ class Relay:
 
     # Inside
 
-    def _pass_on(self, events: list[bytes]) -> None:
+    def _pass_on(self, events: list[bytes], decoder: StreamDecoder) -> None:
         now = self._loop.time()
-        if events[-1] == DONE:
+        if decoder.ended:
             self._said_done = True
         if self._started:
             self._last_write = now

@@ -37,12 +37,12 @@ class PrometheusTelemetry:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry = registry or CollectorRegistry()
         self._children: dict[tuple[object, ...], MetricWrapperBase] = {}
-        # ≤ 2 surfaces × 50 models × 30 codes = 3,000 series.
+        # ≤ 4 surfaces × 50 models × 30 codes = 6,000 series.
         self._calls = Counter("gateway_calls_total", "Finished calls.", ["surface", "model", "code"], registry=registry)
         self._running = Gauge(
             "gateway_calls_in_flight", "Calls being answered.", registry=registry, multiprocess_mode="livesum"
         )
-        # ≤ 2 × 50 × 16 buckets = 1,600 series each.
+        # ≤ 4 × 50 × 16 buckets = 3,200 series each.
         self._seconds = Histogram(
             "gateway_call_seconds",
             "From the request's head to the answer's last byte.",

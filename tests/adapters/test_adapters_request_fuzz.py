@@ -94,7 +94,7 @@ def is_handled(surface: Surface, body: bytes, policy: FieldPolicy, adapters: lis
         is_sent_on(call, adapters)
 
 
-@pytest.mark.parametrize("surface", list(Surface))
+@pytest.mark.parametrize("surface", list(VALID))
 def test_every_odd_value_in_every_place(surface: Surface) -> None:
     handled = 0
     for tree in VALID[surface]:
@@ -109,13 +109,13 @@ def test_every_odd_value_in_every_place(surface: Surface) -> None:
     assert handled > 1_000
 
 
-@pytest.mark.parametrize("surface", list(Surface))
+@pytest.mark.parametrize("surface", list(VALID))
 @given(data=st.data(), policy=st.sampled_from(POLICIES))
 def test_a_valid_body_with_something_wrong_in_it(surface: Surface, data: st.DataObject, policy: FieldPolicy) -> None:
     is_handled(surface, data.draw(odd_bodies(surface)), policy)
 
 
-@pytest.mark.parametrize("surface", list(Surface))
+@pytest.mark.parametrize("surface", list(VALID))
 @given(body=st.binary(max_size=60) | st.text(alphabet='{}[]",:\\0eE-.tfnul \n\u00e9😀', max_size=40).map(str.encode))
 @example(b"")
 @example(b"\xef\xbb\xbf{}")
@@ -125,7 +125,7 @@ def test_bytes(surface: Surface, body: bytes) -> None:
     is_handled(surface, body, POLICIES[0])
 
 
-@pytest.mark.parametrize("surface", list(Surface))
+@pytest.mark.parametrize("surface", list(VALID))
 def test_the_bodies_that_are_changed_are_valid_themselves(surface: Surface) -> None:
     for tree in VALID[surface]:
         policy = FieldPolicy(modalities=("text", "image", "audio"))

@@ -100,7 +100,7 @@ def test_the_schema_accepts(document: object) -> None:
     pytest.param(changed(regoin="x"), "$.models[0].deployments[0]", id="unknown key"),
     pytest.param(changed(region=...), "$.models[0].deployments[0]", id="missing key"),
     pytest.param(changed(region="us-east"), "$.models[0].deployments[0].region", id="pattern"),
-    pytest.param(changed(container="tgi"), "$.models[0].deployments[0].container", id="choice"),
+    pytest.param(changed(container="sglang"), "$.models[0].deployments[0].container", id="choice"),
     pytest.param(changed(weight=1001), "$.models[0].deployments[0].weight", id="bound"),
     pytest.param(changed(weight="1"), "$.models[0].deployments[0].weight", id="quoted number"),
     pytest.param(changed() | {"settings": {"prot": 0}}, "$.settings", id="unknown setting"),

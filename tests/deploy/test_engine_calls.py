@@ -76,7 +76,7 @@ def test_a_dialect_is_a_release_of_vllm(name: str, vllm: tuple[int, int, int]) -
     assert build(name).dialect.vllm == vllm
 
 
-@pytest.mark.parametrize("name", ["lmi14", "lmi29", "lmi", "vllm-0.7", "vllm-0.34", "vllm-x", "tgi", ""])
+@pytest.mark.parametrize("name", ["lmi14", "lmi29", "lmi", "vllm-0.7", "vllm-0.34", "vllm-x", "tgi-1.3", "tgi-4.0", ""])
 def test_an_unknown_dialect_names_those_that_are(name: str) -> None:
     with pytest.raises(ValueError, match=r"unknown dialect .*: dialects are lmi15, lmi16, .* vllm, vllm-0.11"):
         build(name)

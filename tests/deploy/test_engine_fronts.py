@@ -204,6 +204,12 @@ async def test_other_routes_are_not_there() -> None:
     assert (reply.status, reply.body) == (404, b'{"detail":"Not Found"}')
 
 
+@pytest.mark.parametrize("route", ["/tokenize", "/v1/completions", "/nowhere"])
+async def test_vllms_own_image_takes_no_notice_of_a_route(route: str) -> None:
+    engine = build("vllm", route_middleware=False)
+    assert (await answer(engine, HELLO, **{ATTRIBUTES: f"route={route}"}))["object"] == "chat.completion"
+
+
 async def test_an_error_tells_of_ten_fields_at_most() -> None:
     body = {"messages": [{"content": "x"}] * 12}
     reply = await ask(build("vllm"), body, **{ATTRIBUTES: "route=/v1/chat/completions"})

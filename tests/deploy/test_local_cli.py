@@ -360,7 +360,7 @@ def test_help_names_every_mode(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for text in ("--first-token-delay", "random:SEED[:MAX_BYTES]", "split:BYTES", "/_local/", "component=NAME"):
         assert text in out
-    assert f"({NAMES[0]} … {NAMES[-3]}, vllm, vllm-0.11 …)" in EPILOG
+    assert f"({NAMES[0]} … {NAMES[-5]}, vllm, vllm-0.11 …, tgi, tgi-2.4 …)" in EPILOG
 
 
 # docs/local-sagemaker.md says what the code does
@@ -431,10 +431,10 @@ def test_every_option_of_the_command_and_every_mode_is_in_the_page() -> None:
 
 
 def test_every_dialect_is_in_the_page() -> None:
-    for name in ("lmi15", "lmi28", "vllm", "vllm-0.8", "vllm-0.33"):
+    for name in ("lmi15", "lmi28", "vllm", "vllm-0.8", "vllm-0.33", "tgi", "tgi-1.4", "tgi-3.3"):
         assert f"`{name}`" in PAGE
         build(name)
-    assert (NAMES[0], NAMES[-3]) == ("lmi15", "lmi28")
+    assert (NAMES[0], NAMES[-5]) == ("lmi15", "lmi28")
     assert dev.NEWEST_VLLM == "0.33"
 
 
@@ -496,7 +496,7 @@ def test_the_pages_snippets_work_when_pasted() -> None:
                 printed.append(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
                 assert "{" in printed[-1]
                 local.clear_faults()
-    assert len(printed) == 6
+    assert len(printed) == 7
     assert json.loads(printed[0])["choices"][0]["message"]["content"] == "Hello! How can I help you today?"
     deltas = [json.loads(line)["choices"][0]["delta"] for line in printed[1].splitlines() if line]
     assert "".join(delta.get("content") or "" for delta in deltas) == "1, 2, 3"

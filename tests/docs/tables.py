@@ -1,4 +1,4 @@
-"""The tables of docs/errors.md and docs/metrics.md, made from the code.
+"""The tables of docs/errors.md, metrics.md, tgi.md and tgi-containers.md, made from the code.
 
 `python -m tests.docs.tables` writes them anew. Cells that only people can fill are kept: whether to retry, and what a
 metric is for; those of a new row are a question mark, which the tests refuse.
@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from prometheus_client.metrics_core import Metric
 
 from adapters import errors as adapter_errors
+from adapters import lmi_inputs
 from adapters.base import Usage
 from adapters.errors import ContainerFault, FaultKind
+from adapters.tgi import behind_table
+from adapters.tgi.behind_table import OLDEST, Fate, Row
+from adapters.tgi.parameters import PARAMETERS
 from gateway.errors import GatewayError, UpstreamFault
 from gateway.faults import from_container
 from gateway.http.docs_document import errors, summary_of
+from gateway.http.tgi_errors import words_for
 from gateway.sagemaker.errors import COMMON, MODELLED, fault, map_error
 from gateway.telemetry.events import CallRecord
 from gateway.telemetry.prometheus import PrometheusTelemetry
@@ -101,9 +107,51 @@ def families() -> list[Metric]:
     return found
 
 
+def parameters(_: Rows) -> Rows:
+    rows = [
+        [f"`{name}`", known.default, known.becomes or ("–" if known.supported else "refused"), known.remark or "–"]
+        for name, known in PARAMETERS.items()
+    ]
+    return [["Parameter", "Default", "Becomes", "Remarks"], *rows]
+
+
+def words(_: Rows) -> Rows:
+    found: dict[tuple[str, int], list[str]] = {}
+    for code, kind in errors().items():
+        said = words_for(kind("A sentence."))
+        if said.kind != code:
+            found.setdefault((said.kind, said.status), []).append(f"[`{code}`](errors.md#{code})")
+    rows = [[f"`{kind}`", str(status), ", ".join(codes)] for (kind, status), codes in sorted(found.items())]
+    return [["Kind", "Status", "For"], *rows]
+
+
+def taken(table: Mapping[str, Row]) -> Callable[[Rows], Rows]:
+    """Return what makes the table of the fields a container takes; those with the same fate stand together."""
+
+    def make(_: Rows) -> Rows:
+        found: dict[tuple[str, str], list[str]] = {}
+        for name, row in sorted(table.items(), key=lambda item: list(Fate).index(item[1].fate)):
+            since = "–" if row.since == OLDEST else ".".join(map(str, row.since))
+            becomes = f"`{row.becomes}`" if row.becomes not in ("", name) else str(row.fate)
+            harmless = ", ".join(f"`{json.dumps(value)}`" for value in row.neutral) if row.fate is Fate.REFUSED else ""
+            found.setdefault((becomes, since), []).append(f"`{name}` ({harmless})" if harmless else f"`{name}`")
+        rows = [[", ".join(names), becomes, since] for (becomes, since), names in found.items()]
+        return [["Field", "Becomes", "From version"], *rows]
+
+    return make
+
+
 TABLES: dict[str, dict[str, Callable[[Rows], Rows]]] = {
     "errors.md": {"codes": codes, "aws": aws, "statuses": statuses, "container": container},
     "metrics.md": {"metrics": metrics},
+    "tgi.md": {"parameters": parameters, "words": words},
+    "tgi-containers.md": {
+        "native": taken(behind_table.GENERATE),
+        "texts": taken(behind_table.COMPLETIONS),
+        "chats": taken(behind_table.CHAT),
+        "inputs": taken(lmi_inputs.COMPLETIONS),
+        "parameters": taken(lmi_inputs.GENERATE),
+    },
 }
 
 

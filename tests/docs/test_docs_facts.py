@@ -15,7 +15,7 @@ from gateway.config.settings import Settings
 from gateway.faults import MAX_MESSAGE_CHARS
 from gateway.http import protocol, relay
 from gateway.http.docs_document import errors
-from gateway.http.openai import STREAM_HEADERS
+from gateway.http.face import STREAM_HEADERS
 from gateway.sagemaker import credentials
 from tests.docs.reading import DOCS, page
 
@@ -92,7 +92,7 @@ def test_every_refused_field_is_named_and_every_named_one_refused() -> None:
     found = re.search(r"\| Fields \| Because.*?\n\n", SECURITY, re.DOTALL)
     assert found
     named = {name for name in re.findall(r"`(\w+)`", found[0]) if name not in ("aws_", "_embeds")}
-    assert {name for surface in Surface for name in known_names() if fields.is_refused(surface, name)} == named
+    assert {name for surface in fields.KNOWN for name in known_names() if fields.is_refused(surface, name)} == named
     assert fields.is_refused(Surface.CHAT, "aws_region_name")
     assert fields.is_refused(Surface.CHAT, "audio_embeds")
     assert "every name that begins with `aws_`" in found[0]

@@ -25,7 +25,7 @@ def test_the_table_is_current_and_complete() -> None:
 def test_the_number_of_codes_is_the_one_the_bounds_are_made_of() -> None:
     codes = len(errors()) + 2
     assert f"`code` has at most {codes} values: `ok`, `cancelled`, and" in PAGE
-    assert ROWS["gateway_calls_total"][3] == f"2 × (*M* + 1) × {codes}"
+    assert ROWS["gateway_calls_total"][3] == f"4 × (*M* + 1) × {codes}"
     assert ROWS["gateway_upstream_attempts_total"][3] == f"*D* × {codes - 1}"
 
 
@@ -34,8 +34,8 @@ def test_the_bounds_of_histograms_are_their_series() -> None:
         if metric.type == "histogram":
             one = {tuple(value for name, value in sample.labels.items() if name != "le") for sample in metric.samples}
             series = len(metric.samples) // len(one)
-            surfaces = "2 × (*M* + 1) × " if "`model`" in ROWS[metric.name][2] else ""
-            assert ROWS[metric.name][3] == (f"{surfaces}{series}" if surfaces else str(2 * series))
+            surfaces = "4 × (*M* + 1) × " if "`model`" in ROWS[metric.name][2] else ""
+            assert ROWS[metric.name][3] == (f"{surfaces}{series}" if surfaces else str(4 * series))
 
 
 def test_every_label_is_explained_and_every_ending_named() -> None:

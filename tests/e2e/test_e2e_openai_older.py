@@ -23,6 +23,7 @@ TESTS = [
     "test_e2e_openai_streams.py::test_clients_read_past_comments",
     "test_e2e_openai_streams.py::test_a_failure_after_the_status_is_an_event_without_done",
     "test_e2e_openai_tools.py",
+    "test_e2e_aliases.py",
 ]
 """What depends on the client; the other tests are about what the gateway does behind its back."""
 LEAST_TESTS = 500

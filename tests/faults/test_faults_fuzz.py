@@ -39,7 +39,7 @@ def is_openais(answer: Answer, surface: Surface) -> None:
 
 
 @pytest.mark.parametrize("model", ["lmi", "lmi-assembled", "vllm", "vllm-assembled"])
-@pytest.mark.parametrize("surface", list(Surface))
+@pytest.mark.parametrize("surface", list(PATHS))
 def test_no_body_makes_the_gateway_fail(shared_world: World, surface: Surface, model: str) -> None:
     shared_world.begin()
     lines = len(shared_world.gateway.log)

@@ -265,7 +265,10 @@ def test_no_target_makes_the_gateway_fail(world: World, method: str) -> None:
             answer = caller.answer(to=method)
             assert answer.status in (200, 204, 400, 401, 404, 405), target
             if answer.status >= 400 and method != "HEAD":
-                assert answer.error["type"] == "invalid_request_error"
+                if not target.strip("/?"):  # TGI's, with its errors
+                    assert list(answer.json) == ["error", "error_type"]
+                else:
+                    assert answer.error["type"] == "invalid_request_error"
 
 
 # Several at once

@@ -232,7 +232,7 @@ def test_s25_embeddings_are_refused_in_messages_too(world: World, dialect: str, 
 # Routes
 
 VLLM_ROUTES = [
-    "/invocations", "/ping", "/tokenize", "/detokenize", "/pause", "/resume", "/is_paused", "/sleep", "/wake_up",
+    "/invocations", "/ping", "/detokenize", "/pause", "/resume", "/is_paused", "/sleep", "/wake_up",
     "/is_sleeping", "/collective_rpc", "/reset_prefix_cache", "/abort_requests", "/server_info", "/version",
     "/load", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/embeddings", "/v1/responses",
     "/v1/messages", "/v1/score", "/v1/rerank", "/v1/audio/transcriptions", "/pooling", "/classify", "/score",
@@ -261,4 +261,16 @@ def test_s34_the_containers_own_routes_are_not_served(world: World, route: str) 
                 caller.send(request(method, target, chat("vllm")))
                 answer = caller.answer()
                 assert (answer.status, answer.code) == (404, "route_not_found"), (method, target)
+    assert world.calls() == []
+
+
+@pytest.mark.parametrize("path", ["/models/vllm/tokenize", "/models/vllm/chat_tokenize"])
+def test_s34_a_tokenizer_is_not_served_unless_the_configuration_says_so(world: World, path: str) -> None:
+    for body in ({"inputs": "hello"}, {"prompt": "hello"}, chat("vllm"), {"tokens": [1]}):
+        with world.caller() as caller:
+            caller.send(request("POST", path, body))
+            answer = caller.answer()
+            kinds = ("validation",) if path.endswith("/tokenize") and "inputs" not in body else ("route_not_found",)
+            assert answer.json["error_type"] in kinds, answer.json
+            assert answer.status in (404, 422)
     assert world.calls() == []

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from litestar.routes import HTTPRoute
 from openapi_spec_validator import validate
 
 from adapters.base import Surface
@@ -26,6 +25,9 @@ from gateway.config.load import parse
 from gateway.http.docs_document import EXAMPLES, GENERATING, errors
 from gateway.http.docs_page import page
 from gateway.http.docs_style import STYLE
+from gateway.http.docs_tgi import EXAMPLES as TGI_EXAMPLES
+from gateway.http.named import NamedRoutes
+from gateway.http.protocol import GatewayProtocol
 from tests.docs.serving import KEY, MODELS, Served, read_events, served
 
 CONFIG = """
@@ -61,10 +63,30 @@ def test_the_document_is_valid(config: str) -> None:
 def test_every_route_is_documented() -> None:
     app = composition.build(parse(CONFIG.encode(), "test.yaml", {}))
     routes = {getattr(route, "path_format", route.path) for route in app.routes}
-    assert {path for path in routes if not path.startswith("/docs")} == set(DOCUMENT["paths"])
+    named = {
+        f"{path}{{model}}{ending}"
+        for path, folder in GatewayProtocol.frontend.hot_folders.items()
+        if isinstance(folder, NamedRoutes)
+        for ending in folder.endings
+    }
+    assert len(named) > 10
+    assert {path for path in routes if not path.startswith("/docs")} | named == set(DOCUMENT["paths"])
     assert {path for path in routes if path.startswith("/docs")} == {"/docs", "/docs/openapi.json", "/docs/{path}"}
-    get = {route.path_format for route in app.routes if isinstance(route, HTTPRoute) and "GET" in route.methods}
-    assert {path for path, item in DOCUMENT["paths"].items() if "get" in item} == get & set(DOCUMENT["paths"])
+
+
+@pytest.mark.anyio
+async def test_every_method_that_is_answered_is_documented_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(monkeypatch) as gateway:
+        for path, item in DOCUMENT["paths"].items():
+            url = re.sub(r"\{\w+\}", "lmi", path)
+            for method in ("get", "post", "put"):
+                answer = await gateway.client.request(method, url, content=b"{}" if method == "post" else None)
+                assert (answer.status_code != 405) is (method in item), (method, path)
+                if method not in item:
+                    answered = {name.strip().lower() for name in answer.headers["allow"].split(",")}
+                    assert answered - {"head", "options"} == set(item), path
+                elif "tokenize" not in path:
+                    assert answer.status_code != 404, path
 
 
 def test_every_error_is_in_the_document() -> None:
@@ -189,7 +211,7 @@ VALUES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("surface", list(Surface))
+@pytest.mark.parametrize("surface", list(GENERATING))
 def test_the_documented_fields_are_those_that_are_checked(surface: Surface) -> None:
     schema = DOCUMENT["components"]["schemas"][GENERATING[surface][3][0]]
     subject = {Surface.CHAT: "messages", Surface.COMPLETIONS: "prompt"}[surface]
@@ -203,7 +225,7 @@ def test_the_documented_fields_are_those_that_are_checked(surface: Surface) -> N
     ("surface", "name"),
     [
         pytest.param(surface, name, id=f"{surface}-{name}")
-        for surface in Surface
+        for surface in GENERATING
         for name in DOCUMENT["components"]["schemas"][GENERATING[surface][3][0]]["properties"]
         if name != "model"
     ],
@@ -234,7 +256,7 @@ def test_a_field_is_documented_as_it_is_checked(surface: Surface, name: str) -> 
 async def test_the_examples_are_answered_as_documented(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     async with served(monkeypatch) as gateway:
         document = (await gateway.client.get("/docs/openapi.json")).json()
-        for surface in Surface:
+        for surface in GENERATING:
             path, _, _, (request, whole, chunk) = GENERATING[surface]
             examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
             assert len(examples) == len(EXAMPLES[surface])
@@ -313,10 +335,10 @@ async def test_the_printed_commands_work_when_pasted(monkeypatch: pytest.MonkeyP
     async with served(monkeypatch) as gateway:
         tree = Tree((await gateway.client.get("/docs")).text)
         commands = [text for text in tree.texts("pre") if text.startswith("curl")]
-        assert len(commands) == sum(map(len, EXAMPLES.values())) + 1
+        assert len(commands) == sum(map(len, EXAMPLES.values())) + sum(map(len, TGI_EXAMPLES.values())) + 1
         for command in commands:
             reply = await pasted(gateway, command.replace("YOUR_MODEL", "lmi"))
-            assert '"lmi"' in reply
+            assert ('"generated_text"' if "/generate" in command else '"lmi"') in reply
             assert ("[DONE]" in reply) is ("curl -N" in command)
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from adapters.base import Usage
 from adapters.errors import ContainerFault, FaultKind
+from adapters.openai.relay import DONE
 from gateway.errors import GatewayError, UpstreamError, UpstreamProtocol, UpstreamTimeout
 from gateway.http.protocol import GatewayProtocol
-from gateway.http.relay import COMMENT, DONE, DRAIN_S, Ending, Relay
+from gateway.http.relay import COMMENT, DRAIN_S, Ending, Relay
 from gateway.sagemaker.errors import ContainerError
 from tests.sagemaker.virtual import now, run
 
@@ -86,6 +87,7 @@ class Decoder:
         self.fault: ContainerFault | None = None
         self.malformed: str | None = None
         self.dropped = 0
+        self.ended = False
 
     def feed(self, data: bytes) -> list[bytes]:
         events = []
@@ -95,7 +97,7 @@ class Decoder:
             elif byte == "?":
                 self.malformed = "no idea"
             elif byte == "!":
-                self.complete = True
+                self.complete = self.ended = True
                 events.append(DONE)
             else:
                 self.complete = byte == "z"
@@ -104,6 +106,7 @@ class Decoder:
 
     def end(self) -> list[bytes]:
         if self.complete:
+            self.ended = True
             return [DONE]
         self.malformed = "no end"
         return []

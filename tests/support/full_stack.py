@@ -27,6 +27,8 @@ LATE_S = 0.5
 """How long the late container thinks before its first token."""
 COMPONENT = "adapter-component"
 ATTRIBUTES = "trace=e2e"
+DEFAULT_MODEL = "lmi27"
+"""What calls of TGI's API mean that name no model."""
 SESSION = "0b7f4c4e-5d8e-4a53-9a46-0d2c1b6f9a11"
 
 
@@ -59,7 +61,8 @@ def running_stack() -> Iterator[Stack]:
     with ExitStack() as opened:
         local = opened.enter_context(running_local(endpoints))
         slow = opened.enter_context(running_local(paced, limits=limits))
-        gateway = opened.enter_context(running_gateway(config(local.url, *_models(slow.url))))
+        configuration = {**config(local.url, *_models(slow.url)), "tgi": {"default_model": DEFAULT_MODEL}}
+        gateway = opened.enter_context(running_gateway(configuration))
         yield Stack(gateway, local, slow)
 
 
@@ -114,4 +117,12 @@ def _models(slow_url: str) -> list[dict[str, Any]]:
             deployment={"target_variant": "blue", "custom_attributes": ATTRIBUTES, "session_id": SESSION},
         ),
         model("gone", "lmi", "27", deployment={"endpoint": "no-such-endpoint"}),
+        model(
+            "team/tokens",
+            "vllm",
+            "0.33",
+            modalities=["text"],
+            deployment={"endpoint": "vllm", "tokenizes": True, "custom_attributes": ATTRIBUTES},
+        ),
+        model("old-tokens", "vllm", "0.9", deployment={"endpoint": "vllm-0-9", "tokenizes": True}),
     ]

@@ -1,9 +1,10 @@
 """The built-in engine: a small deterministic stand-in for a language model, inside an imitated container.
 
-It is no model. It answers any request an LMI or vLLM container would, in that container's bytes, at a pace that can
-be set, so that demos run without a GPU and tests know what comes back.
+It is no model. It answers any request an LMI, vLLM or TGI container would, in that container's bytes, at a pace that
+can be set, so that demos run without a GPU and tests know what comes back.
 
-    build ─▶ engine ──▶ lmi, tgi · vllm          what a body is, how answers are framed, how errors are worded
+    build ─▶ engine ──▶ lmi, lmi_inputs · vllm   what a body is, how answers are framed, how errors are worded
+               ├─ tgi                            all of TGI's replies, with scripts, schemas, tokens … of the others
                └─ answering ─▶ bodies crosschecks conversation images sampling      the request, checked
                             ─▶ scripts prose · schemas patterns grammars            what is said
                             ─▶ generation tokens                                    token by token
@@ -38,7 +39,7 @@ __all__ = ["NAMES", "Dialect", "Engine", "Options", "Stream", "build"]
 
 
 def build(dialect: str, **options: object) -> Engine:
-    """Return a container that speaks a dialect: `lmi15` to `lmi28`, `vllm`, or a release such as `vllm-0.11`.
+    """Return a container that speaks a dialect: `lmi15` to `lmi28`, `vllm`, `tgi`, or a release such as `tgi-2.4`.
 
     The options are the fields of `Options`.
 

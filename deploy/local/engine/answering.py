@@ -35,7 +35,7 @@ class Answerer:
         Raises:
             Refusal: see the checks above.
         """
-        model = self._model(body)
+        model = self.model_named(body.model)
         self._check_tools(body)
         try:
             chat = self._rendered(body, model)
@@ -51,7 +51,7 @@ class Answerer:
 
     def completion(self, body: CompletionRequest, request_id: str | None = None) -> CompletionJob:
         """Return the answer to raw prompts; see `chat`."""
-        model = self._model(body)
+        model = self.model_named(body.model)
         if body.suffix is not None:
             raise self._no_suffix()
         prompts = [self._checked(prompt, body) for prompt in read_prompts(body)]
@@ -68,9 +68,21 @@ class Answerer:
         fails = self._failure(question, max(map(len, steps)))
         return CompletionJob(self._reply(body, model, "cmpl-", request_id), body, prompts, steps, fails)
 
-    def _model(self, body: SamplingBody) -> str:
-        """Return the name the reply gives its model."""
-        asked = body.model
+    def chat_tokens(self, body: ChatCompletionRequest) -> list[int]:
+        """Return the tokens of a chat's prompt, whether they fit the window or not; see `chat`."""
+        model = self.model_named(body.model)
+        try:
+            thinks = scripts.thinks(body, self.options)
+            return conversation.render(body, thinks=thinks, vision=self.options.vision, model=model).ids
+        except Refusal as refusal:
+            raise self._as_told(refusal) from refusal
+
+    def model_named(self, asked: str | None) -> str:
+        """Return the name the reply gives its model.
+
+        Raises:
+            Refusal: there is none of that name.
+        """
         if not asked or asked == self.options.served_name:
             return self.options.served_name
         if asked in self.options.adapters:

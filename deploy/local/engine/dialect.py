@@ -1,4 +1,4 @@
-"""Which container the engine imitates: LMI 15 to 28, or the vLLM container of some release.
+"""Which container the engine imitates: LMI 15 to 28, or the vLLM or TGI container of some release.
 
 The vLLM inside each LMI release, and what changed on the wire between vLLM releases: the response models of
 https://github.com/vllm-project/vllm (vllm/entrypoints/openai/**/protocol.py), and
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from deploy.local.engine.tgi import release as tgi_release
 
 VLLM_OF_LMI = {
     15: (0, 8, 4),
@@ -29,7 +31,13 @@ VLLM_OF_LMI = {
 NEWEST_VLLM = (0, 33, 0)
 OLDEST_VLLM = (0, 8, 4)
 
-NAMES = (*(f"lmi{release}" for release in VLLM_OF_LMI), "vllm", "vllm-0.11 (any release from 0.8.4 on)")
+NAMES = (
+    *(f"lmi{release}" for release in VLLM_OF_LMI),
+    "vllm",
+    "vllm-0.11 (any release from 0.8.4 on)",
+    "tgi",
+    "tgi-2.4 (any release from 1.4 on)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +46,11 @@ class Dialect:
 
     name: str
     lmi: int | None
-    """The LMI release, or None for the vLLM container."""
+    """The LMI release, or None for another container."""
     vllm: tuple[int, int, int]
+    """The release of the vLLM inside; TGI has none."""
+    tgi: tuple[int, int, int] | None = None
+    """The TGI release, or None for another container."""
 
     def since(self, major: int, minor: int, patch: int = 0) -> bool:
         """Return whether the vLLM inside is that release or a later one."""
@@ -84,7 +95,7 @@ class Dialect:
 
 
 def parse(name: str) -> Dialect:
-    """Return the dialect of a name such as `lmi15`, `lmi27`, `vllm`, `vllm-0.11` or `vllm-0.32.0`.
+    """Return the dialect of a name such as `lmi27`, `vllm`, `vllm-0.11`, `vllm-0.32.0`, `tgi` or `tgi-2.4`.
 
     Raises:
         ValueError: no such dialect; the text lists what there is.
@@ -101,4 +112,19 @@ def parse(name: str) -> Dialect:
             version = OLDEST_VLLM
         if OLDEST_VLLM <= version <= (*NEWEST_VLLM[:2], 99):
             return Dialect(name, None, version)
+    if (tgi := _tgi(name)) is not None:
+        return Dialect(name, None, NEWEST_VLLM, tgi)
     raise ValueError(f"unknown dialect {name!r}: dialects are {', '.join(NAMES)}")
+
+
+def _tgi(name: str) -> tuple[int, int, int] | None:
+    """Return the release that a name such as `tgi-2.4` or `tgi-2.0.3` means: without a patch, the last of its line."""
+    if name == "tgi":
+        return tgi_release.NEWEST
+    found = re.fullmatch(r"tgi-?(\d+)\.(\d+)(?:\.(\d+))?", name)
+    if found is None:
+        return None
+    line = (int(found[1]), int(found[2]))
+    newest = tgi_release.KNOWN.get(line)
+    version = (*line, int(found[3])) if found[3] else newest
+    return version if newest is not None and version is not None and version >= tgi_release.OLDEST else None

@@ -1,15 +1,16 @@
 """The engine as a container: it counts what runs, keeps the pace, and ends what its caller hangs up on.
 
-vLLM stops generating when its caller is gone. LMI does not: what nobody reads any more is generated to its end.
+vLLM and TGI stop generating when their caller is gone. LMI does not: what nobody reads is generated to its end.
 https://github.com/vllm-project/vllm: vllm/entrypoints/utils.py (with_cancellation); djl-serving has no such path.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
-from typing import Self
+from typing import Any, Protocol, Self
 
 from deploy.local.container import ContainerReply, ContainerRequest
 from deploy.local.engine.answering import Answerer
@@ -17,11 +18,43 @@ from deploy.local.engine.dialect import Dialect
 from deploy.local.engine.job import Job, Record
 from deploy.local.engine.lmi import LmiFront
 from deploy.local.engine.options import Options
-from deploy.local.engine.refusal import ENGINE_DIED, Origin, Refusal
+from deploy.local.engine.refusal import ENGINE_DIED, Origin, Refusal, Unanswered
+from deploy.local.engine.tgi.front import TgiFront
 from deploy.local.engine.vllm import VllmFront
 
 _CHUNKS_BETWEEN_BREATHS = 64
 """How often a stream without delays lets other tasks run."""
+
+
+class Front(Protocol):
+    """What a container's requests and replies look like; each has jobs of its own kind."""
+
+    aborts: bool
+    """Whether a hung-up call stops generating."""
+
+    def read(self, request: ContainerRequest) -> Job | ContainerReply:
+        """Return the answer to a request, or a reply that needs no model.
+
+        Raises:
+            Unanswered: there is none.
+        """
+        ...
+
+    def stream_headers(self, job: Any) -> dict[str, str]:
+        """Return the headers of a stream."""
+        ...
+
+    def frames(self, job: Any) -> Iterator[Record]:
+        """Give the stream's chunks."""
+        ...
+
+    def reply(self, job: Any, body: bytes, seconds: float) -> ContainerReply:
+        """Return a whole reply that took so long."""
+        ...
+
+    def error(self, problem: Any) -> ContainerReply:
+        """Return the reply of a request without an answer."""
+        ...
 
 
 class Engine:
@@ -42,7 +75,9 @@ class Engine:
         self.abandoned = 0
         """How many answers were generated on after their caller hung up (LMI)."""
         answerer = Answerer(dialect, options)
-        self._front: LmiFront | VllmFront = LmiFront(answerer) if dialect.lmi else VllmFront(answerer)
+        self.tgi = None if dialect.tgi is None else TgiFront(dialect.tgi, options, lambda: self.running)
+        """What else a TGI container answers; None for the others."""
+        self._front: Front = self.tgi or (LmiFront(answerer) if dialect.lmi else VllmFront(answerer))
         self._orphans: set[asyncio.TimerHandle] = set()
         self._changed = asyncio.Event()
 
@@ -54,21 +89,35 @@ class Engine:
 
     async def invoke(self, request: ContainerRequest) -> ContainerReply:
         """Answer `POST /invocations`. Nothing is generated for a request that is refused."""
+        return await self._answer(lambda: self._front.read(request))
+
+    async def post(self, path: str, request: ContainerRequest) -> ContainerReply:
+        """Answer a POST to any of a TGI container's own routes.
+
+        Raises:
+            ValueError: the engine is no TGI.
+        """
+        if self.tgi is None:
+            raise ValueError(f"{self.dialect.name} has no routes but /invocations here")
+        tgi = self.tgi
+        return await self._answer(lambda: tgi.read(request, path))
+
+    async def _answer(self, read: Callable[[], Job | ContainerReply]) -> ContainerReply:
         front = self._front
+        started_s = time.perf_counter()
         try:
-            job = front.read(request)
+            job = read()
             if isinstance(job, ContainerReply):
                 return job
             if job.streams:
-                headers = front.headers(front.stream_type)
                 self.served += 1
-                return ContainerReply(HTTPStatus.OK, headers, Stream(self, front.frames(job)))
+                return ContainerReply(HTTPStatus.OK, front.stream_headers(job), Stream(self, front.frames(job)))
             await self._generate(job)
             body = job.whole()
-        except Refusal as refusal:
-            return front.error(refusal)
+        except Unanswered as problem:
+            return front.error(problem)
         self.served += 1
-        return front.whole(body)
+        return front.reply(job, body, time.perf_counter() - started_s)
 
     async def aclose(self) -> None:
         """Forget the answers that are generated for nobody."""

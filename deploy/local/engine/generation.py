@@ -88,7 +88,7 @@ def _tokens(script: Script, sampling: Sampling) -> Iterator[tuple[int, Part, boo
     """Give the tokens of a script, its end, and where that does not count what follows."""
     said = 0
     for part in script.parts:
-        ids = _ids(part.text, part.special)
+        ids = ids_of(part.text, part.special)
         last = len(ids) - 1
         for place, token in enumerate(ids):
             yield token, part, place == last
@@ -98,7 +98,7 @@ def _tokens(script: Script, sampling: Sampling) -> Iterator[tuple[int, Part, boo
         for text in prose.endless(*script.more):
             if said >= sampling.min_tokens and not sampling.ignore_eos:
                 break
-            ids = _ids(text, False)
+            ids = ids_of(text, False)
             for token in ids:
                 yield token, part, False
                 said += 1
@@ -108,7 +108,7 @@ def _tokens(script: Script, sampling: Sampling) -> Iterator[tuple[int, Part, boo
 
 
 @lru_cache(maxsize=4096)
-def _ids(text: str, special: bool) -> tuple[int, ...]:
+def ids_of(text: str, special: bool) -> tuple[int, ...]:
     return tuple(tokens.encode(text, markup=special))
 
 

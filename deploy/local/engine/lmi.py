@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 
 from deploy.local.container import ContainerReply, ContainerRequest
-from deploy.local.engine import bodies, jsontext, tgi
+from deploy.local.engine import bodies, jsontext, lmi_inputs
 from deploy.local.engine.answering import Answerer
 from deploy.local.engine.bodies import CompletionRequest
 from deploy.local.engine.job import Job, Record
+from deploy.local.engine.lmi_inputs import InputsJob
 from deploy.local.engine.refusal import Origin, Refusal
-from deploy.local.engine.tgi import TgiJob
 from deploy.local.presets import Answer, shape_a, shape_b, shape_c
 
 ADAPTER_HEADER = "x-amzn-sagemaker-adapter-identifier"
@@ -82,7 +82,7 @@ class LmiFront:
         if "prompt" in payload:
             return partial(answerer.completion, bodies.read_completion(payload, answerer.dialect))
         if "inputs" in payload:
-            given, details, repeats_prompt = tgi.to_completion(payload)
+            given, details, repeats_prompt = lmi_inputs.to_completion(payload)
             body = bodies.read_completion(given, answerer.dialect)
             return partial(self._answer_inputs, body, details, repeats_prompt)
         if "messages" in payload:
@@ -103,7 +103,7 @@ class LmiFront:
 
     def _answer_inputs(self, body: CompletionRequest, details: bool, repeats_prompt: bool) -> Job:
         try:
-            return TgiJob(self._answerer.completion(body), details, repeats_prompt)
+            return InputsJob(self._answerer.completion(body), details, repeats_prompt)
         except Refusal as refusal:
             if self._release < 26:
                 # The formatter looks for choices in the error itself, and fails.
@@ -131,14 +131,22 @@ class LmiFront:
         """Return a whole reply."""
         return ContainerReply(200, self.headers("application/json") | (headers or {}), body + b"\n")
 
+    def reply(self, job: Job, body: bytes, seconds: float) -> ContainerReply:
+        """Return a whole reply; how long it took is not told."""
+        return self.whole(body)
+
+    def stream_headers(self, job: Job) -> dict[str, str]:
+        """Return the headers of a stream."""
+        return self.headers(self.stream_type)
+
     def frames(self, job: Job) -> Iterator[Record]:
         """Give the stream's chunks: a line for each record, and an empty one at the end."""
         for due, record in job.records():
-            if isinstance(job, TgiJob) and job.broken and record.startswith(b'{"error":"'):
+            if isinstance(job, InputsJob) and job.broken and record.startswith(b'{"error":"'):
                 yield due, record
             else:
                 yield due, record + b"\n"
-        if not (isinstance(job, TgiJob) and job.broken):
+        if not (isinstance(job, InputsJob) and job.broken):
             yield 0, b"\n"
 
     def error(self, refusal: Refusal) -> ContainerReply:

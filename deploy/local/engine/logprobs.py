@@ -1,6 +1,7 @@
 """Log-probabilities that look right: the token said is the likeliest, the prompt's were not always expected.
 
-They are a function of the token and its place, so that they are the same in every run.
+They are a function of the token and its place, so that they are the same in every run. They have six decimals, which
+is no more than 32 bits keep: containers write what they compute with 32 bits in different ways.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from deploy.local.engine.generation import Step
 def chance(token: int, place: int) -> float:
     """Return the log-probability of the token said at a place: just below 0."""
     mixed = (token * 2654435761 + place * 40503 + 12345) & 0xFFFFFFFF
-    return -(0.0005 + (mixed / 2**32) ** 3 * 0.9)
+    return -round(0.0005 + (mixed / 2**32) ** 3 * 0.9, 6)
 
 
 def alternatives(token: int, place: int, count: int) -> list[tuple[int, float]]:
@@ -25,7 +26,7 @@ def alternatives(token: int, place: int, count: int) -> list[tuple[int, float]]:
         candidate = (candidate * 31 + place * 7 + 17) % len(tokens.PIECES)
         other = tokens.FIRST_PIECE + candidate
         if other != token and all(other != known for known, _ in others):
-            others.append((other, -4.0 - 0.75 * len(others) + chance(other, place)))
+            others.append((other, round(-4.0 - 0.75 * len(others) + chance(other, place), 6)))
         candidate += 1
     return others
 
@@ -97,8 +98,8 @@ def _expected(token: int, place: int, top: int) -> list[tuple[int, float, int]]:
         return [(token, value, 1), *((other, worse, rank) for rank, (other, worse) in enumerate(others, 2))]
     others = [(token, value), *alternatives(token, place, top)][1 : top + 1]
     rank = 2 + (token * 7 + place) % 200 + top
-    better = [(other, value - 0.25 * n, n) for n, (other, _) in enumerate(others, 1)]
-    return [(token, value - 5.0 - rank / 100, rank), *better]
+    better = [(other, round(value - 0.25 * n, 6), n) for n, (other, _) in enumerate(others, 1)]
+    return [(token, round(value - 5.0 - rank / 100, 6), rank), *better]
 
 
 def _name(token: int, as_ids: bool) -> str:

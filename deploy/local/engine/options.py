@@ -22,7 +22,7 @@ class Options:
     context_length: int = 8192
     """How many tokens a prompt and its answer may have together."""
     served_name: str = ""
-    """The model's name; "" is `lmi` for LMI and `local` for vLLM."""
+    """The model's name; "" is `lmi` for LMI and `local` for the others."""
     tool_parser: bool = True
     """Whether tool calls are parsed (--enable-auto-tool-choice with --tool-call-parser hermes)."""
     reasoning_parser: bool = True
@@ -37,6 +37,19 @@ class Options:
     """The engine dies in every answer that gets this long; the prompt "fail after N" does so for one request."""
     repeat_tool_ids: bool = False
     """Every delta of a tool call has the call's id and type, as some servers send it; vLLM sends them once."""
+    route_middleware: bool = True
+    """Whether `route=…` in the custom attributes sends a call to another route, as in AWS' vLLM image; vLLM's own
+    image takes no notice of it."""
+    return_full_text: bool = True
+    """Whether TGI's answers to `inputs` begin with them unless told not to, as for models tagged text-generation."""
+    messages_api: bool = False
+    """Whether TGI before 2.4 takes chats, and nothing else (MESSAGES_API_ENABLED)."""
+    chat_template: bool = True
+    """Whether the model TGI serves has a chat template."""
+    prefill_logprobs: bool = False
+    """Whether TGI from 3.0 on knows what prompts were worth (--enable-prefill-logprobs); before, it always does."""
+    max_concurrent_requests: int = 128
+    """How many answers TGI generates at once; it refuses what is above."""
 
 
 def read(dialect: Dialect, given: dict[str, object]) -> Options:

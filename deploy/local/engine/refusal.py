@@ -15,8 +15,12 @@ class Origin(Enum):
     CRASH = "an exception nobody expected"
 
 
-class Refusal(Exception):
-    """A request that gets an error instead of an answer."""
+class Unanswered(Exception):
+    """A request that gets an error instead of an answer, in the words of one container or another."""
+
+
+class Refusal(Unanswered):
+    """One in vLLM's words."""
 
     def __init__(
         self,

@@ -38,10 +38,10 @@ def thinks(body: ChatCompletionRequest, options: Options) -> bool:
 
 def of_completion(body: SamplingBody, question: str, sampling: Sampling, index: int) -> Script:
     """Return what is said to a raw prompt; `index` counts its choices."""
-    constrained = _constrained(body, question, _plain_dice(sampling, question, index))
+    constrained = _constrained(body, question, plain_dice(sampling, question, index))
     if constrained is not None:
         return Script((Part(constrained),))
-    text = prose.answer(question, _text_dice(sampling, question, index), sampling.max_tokens)
+    text = prose.answer(question, text_dice(sampling, question, index), sampling.max_tokens)
     return Script((Part(text),), _endless(sampling, question, index))
 
 
@@ -55,9 +55,9 @@ def of_chat(
 ) -> Script:
     """Return what is said to a chat; `index` counts its choices."""
     question = chat.question
-    plain = _plain_dice(sampling, question, index)
-    calls = _calls(body, chat, plain)
-    thoughts = _thoughts(question, [name for name, _ in calls], options) if thinks(body, options) else ()
+    plain = plain_dice(sampling, question, index)
+    calls = chosen_calls(body, chat, plain)
+    thoughts = thoughts_of(question, [name for name, _ in calls], options) if thinks(body, options) else ()
     if calls:
         opening = prose.LOOKING if _look(question) and body.tool_choice == "auto" else ""
         space = "\n\n" if thoughts and body.tool_choice == "auto" else ""
@@ -70,12 +70,12 @@ def of_chat(
     elif chat.pictures:
         text = prose.seen_images([str(picture) for picture in chat.pictures], question)
     else:
-        text = prose.answer(question, _text_dice(sampling, question, index), sampling.max_tokens)
+        text = prose.answer(question, text_dice(sampling, question, index), sampling.max_tokens)
     gap = (Part("\n\n"),) if thoughts else ()
     return Script((*thoughts, *gap, Part(text)), _endless(sampling, question, index))
 
 
-def _thoughts(question: str, tools: list[str], options: Options) -> tuple[Part, ...]:
+def thoughts_of(question: str, tools: list[str], options: Options) -> tuple[Part, ...]:
     text = prose.reasoning(question, tools)
     kind, mark = (THOUGHT, MARK) if options.reasoning_parser else (CONTENT, CONTENT)
     return Part("<think>", mark, special=True), Part(text, kind), Part("</think>", mark, special=True)
@@ -84,7 +84,7 @@ def _thoughts(question: str, tools: list[str], options: Options) -> tuple[Part, 
 # --- Tools -----------------------------------------------------------------------------------------------------------
 
 
-def _calls(body: ChatCompletionRequest, chat: Conversation, dice: Dice) -> list[tuple[str, str]]:
+def chosen_calls(body: ChatCompletionRequest, chat: Conversation, dice: Dice) -> list[tuple[str, str]]:
     """Return the tools to call and their arguments as JSON."""
     tools = body.tools or []
     if not tools or body.tool_choice in (None, "none"):
@@ -216,12 +216,12 @@ def _constraint(body: SamplingBody) -> tuple[str, Any]:
 # --- Chance ----------------------------------------------------------------------------------------------------------
 
 
-def _text_dice(sampling: Sampling, question: str, index: int) -> Dice:
+def text_dice(sampling: Sampling, question: str, index: int) -> Dice:
     """Return the dice of free text: without temperature only the prompt decides."""
     return Dice(question) if sampling.temperature == 0 else Dice(question, sampling.seed, index)
 
 
-def _plain_dice(sampling: Sampling, question: str, index: int) -> Dice:
+def plain_dice(sampling: Sampling, question: str, index: int) -> Dice:
     """Return the dice of constrained text: without temperature the plainest choice."""
     return FirstChoice() if sampling.temperature == 0 else Dice(question, sampling.seed, index)
 

@@ -1,6 +1,6 @@
 """The front of the vLLM container: `/invocations` tries its request models in turn, and streams server-sent events.
 
-The AWS image sends a call to another route for `route=…` in the custom attributes; the two routes the engine has can
+The AWS image sends a call to another route for `route=…` in the custom attributes; the four routes the engine has can
 be reached that way. https://github.com/vllm-project/vllm: vllm/entrypoints/serve/sagemaker/api_router.py,
 vllm/entrypoints/serve/exception_handling; https://github.com/aws/deep-learning-containers:
 scripts/docker/vllm/sagemaker_serve.py; the package model_hosting_container_standards
@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from deploy.local.container import ContainerReply, ContainerRequest
-from deploy.local.engine import bodies, jsontext
+from deploy.local.engine import bodies, jsontext, tokenizing
 from deploy.local.engine.answering import Answerer
 from deploy.local.engine.job import Job, Record
 from deploy.local.engine.refusal import ENGINE_DIED, ENGINE_DIED_FOR_CLIENTS, Origin, Refusal
@@ -27,6 +27,8 @@ ATTRIBUTES_HEADER = "x-amzn-sagemaker-custom-attributes"
 SESSION_HEADER = "x-amzn-sagemaker-session-id"
 
 CHAT_ROUTE, COMPLETION_ROUTE = "/v1/chat/completions", "/v1/completions"
+_TOKEN_ROUTES = {tokenizing.TOKENIZE_ROUTE: tokenizing.tokenize, tokenizing.DETOKENIZE_ROUTE: tokenizing.detokenize}
+_ROUTES = {CHAT_ROUTE, COMPLETION_ROUTE, "/invocations", *_TOKEN_ROUTES}
 _ROUTE = re.compile(r"(?:^|[;,\s])route=([^;,\s]+)")
 
 _MOST_REPORTED = 10
@@ -51,8 +53,9 @@ class VllmFront:
         Raises:
             Refusal: there is none.
         """
-        routed = _ROUTE.search(request.headers.get(ATTRIBUTES_HEADER, ""))
-        if routed and routed[1] not in (CHAT_ROUTE, COMPLETION_ROUTE, "/invocations"):
+        attributes = request.headers.get(ATTRIBUTES_HEADER, "")
+        routed = _ROUTE.search(attributes) if self._answerer.options.route_middleware else None
+        if routed and routed[1] not in _ROUTES:
             return ContainerReply(404, {"content-type": "application/json"}, b'{"detail":"Not Found"}')
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
@@ -90,7 +93,7 @@ class VllmFront:
                 "['ChatCompletionRequest', 'CompletionRequest']"
             ) from error
 
-    def _answer_route(self, route: str, body: bytes, request_id: str | None) -> Job:
+    def _answer_route(self, route: str, body: bytes, request_id: str | None) -> Job | ContainerReply:
         answerer = self._answerer
         try:
             data = json.loads(body)
@@ -107,6 +110,8 @@ class VllmFront:
                 ]
             ) from error
         try:
+            if route in _TOKEN_ROUTES:
+                return self.whole(_TOKEN_ROUTES[route](data, answerer))
             if route == CHAT_ROUTE:
                 return answerer.chat(bodies.read_chat(data, answerer.dialect), request_id)
             return answerer.completion(bodies.read_completion(data, answerer.dialect), request_id)
@@ -117,6 +122,14 @@ class VllmFront:
     def whole(self, body: bytes, headers: dict[str, str] | None = None) -> ContainerReply:
         """Return a whole reply."""
         return ContainerReply(200, {**self.headers("application/json"), **(headers or {})}, body)
+
+    def reply(self, job: Job, body: bytes, seconds: float) -> ContainerReply:
+        """Return a whole reply; how long it took is not told."""
+        return self.whole(body)
+
+    def stream_headers(self, job: Job) -> dict[str, str]:
+        """Return the headers of a stream."""
+        return self.headers(self.stream_type)
 
     def frames(self, job: Job) -> Iterator[Record]:
         """Give the stream's chunks: an event for each record, and [DONE]."""

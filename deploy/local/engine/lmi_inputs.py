@@ -54,7 +54,7 @@ def to_completion(payload: dict[str, Any]) -> tuple[dict[str, Any], bool, bool]:
 
 
 @dataclass(slots=True)
-class TgiJob:
+class InputsJob:
     """An answered `inputs`; of several choices only the first is told."""
 
     inner: CompletionJob

@@ -1,9 +1,12 @@
-"""`POST /v1/chat/completions` and `POST /v1/completions`: from the request's bytes to the answer's.
+"""A generating call, from the request's bytes to the answer's: `POST /v1/chat/completions` and its like.
 
 1. Who is calling: the key, before the body is read.
 2. The body: read, parsed once, its model looked up, its fields checked against the model's policy.
 3. The walk (`dispatch.py`) to a container and back.
 4. The answer: a whole one in one write; a stream by a relay, which after its first event needs no task.
+
+What a request and an answer look like is for the `Face` to say: OpenAI's (`face.py`) or TGI's (`tgi.py`). Questions
+for tokens (`tgi_tokenize.py`) take the same way.
 """
 
 from __future__ import annotations
@@ -11,68 +14,69 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import gc
 import logging
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
-from adapters.base import Call, Surface
-from adapters.openai.request import BadRequest, Draft, check, read
+from adapters.base import Call, Whole
+from adapters.openai.request import BadRequest
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError, InternalError, MethodNotAllowed, ShuttingDown
 from gateway.http.authenticate import Authenticator
-from gateway.http.errors import INTERNAL, from_adapter, headers_of
-from gateway.http.protocol import GatewayProtocol, connection_of, header_lines
+from gateway.http.errors import INTERNAL, from_adapter
+from gateway.http.face import Face
+from gateway.http.protocol import GatewayProtocol, connection_of
 from gateway.http.relay import Ending, Relay
 from gateway.http.request import read_body, read_head
 from gateway.http.running import Running
-from gateway.routing.catalog import Catalog, ServedModel
+from gateway.routing.catalog import ServedModel
 from gateway.telemetry.events import CallRecord, Telemetry
 
 log = logging.getLogger(__name__)
 
-JSON_HEADERS = b"content-type: application/json\r\n"
-STREAM_HEADERS = (
-    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-)
+POST_ONLY = b"allow: POST\r\n"
+Complete = Callable[[ServedModel, Call, CallRecord], Awaitable[Whole]]
 
 
-LARGE_BYTES = 256 * 1024
-
-
-class OpenAIRoute:
-    """One of OpenAI's generating surfaces."""
+class GeneratingRoute:
+    """One generating surface."""
 
     def __init__(
         self,
-        surface: Surface,
+        face: Face,
         *,
         authenticate: Authenticator,
-        catalog: Catalog,
         dispatcher: Dispatcher,
+        complete: Complete | None = None,
         telemetry: Telemetry,
         running: Running,
         max_body_bytes: int,
         write_timeout_s: float,
     ) -> None:
-        self._surface = surface
+        """`complete` makes whole answers, if not the dispatcher's walk of that name."""
+        self._face = face
         self._authenticate = authenticate
-        self._catalog = catalog
         self._dispatcher = dispatcher
+        self._complete = complete or dispatcher.complete
         self._telemetry = telemetry
         self._running = running
         self._max_body_bytes = max_body_bytes
         self._write_timeout_s = write_timeout_s
 
-    async def __call__(self, scope: Any, receive: Any) -> Relay | None:
+    async def __call__(self, scope: Any, receive: Any, name: str | None = None) -> Relay | None:
         """Answer one request on the connection it came in on; return the relay of a stream that is still running.
 
         Never raises.
+
+        Args:
+            name: the model, where the URL names it.
         """
+        face = self._face
         connection = connection_of(scope)
         headers = scope["headers"]
         head = read_head(headers)
-        record = CallRecord(self._surface, head.request_id, monotonic())
+        record = CallRecord(face.surface, head.request_id, monotonic())
         self._telemetry.call_began()
         relay: Relay | None = None
         try:
@@ -83,15 +87,17 @@ class OpenAIRoute:
             body = await read_body(head, receive, self._max_body_bytes)
             if body is None:
                 raise asyncio.CancelledError
-            draft = read(self._surface, body) if len(body) < LARGE_BYTES else _read_large(self._surface, body)
-            model = self._catalog.find(draft.model, principal)
-            record.model = model.name
-            call = check(draft, model.policy)
+            model, call = face.take(body, principal, name, record)
             if not call.stream:
                 await self._whole(model, call, record, connection)
             else:
                 record.stream = True
-                relay = Relay(connection, keep_alive_s=model.config.keep_alive_s, write_timeout_s=self._write_timeout_s)
+                relay = Relay(
+                    connection,
+                    keep_alive_s=model.config.keep_alive_s,
+                    write_timeout_s=self._write_timeout_s,
+                    event_of=face.event,
+                )
                 await self._first_event(model, call, record, connection, relay)
                 relay.then(functools.partial(self._stream_over, record))
                 return relay
@@ -118,12 +124,12 @@ class OpenAIRoute:
 
     async def _whole(self, model: ServedModel, call: Call, record: CallRecord, connection: GatewayProtocol) -> None:
         waiter = _Waiter(connection)
-        whole = await self._dispatcher.complete(model, call, record)
+        whole = await self._complete(model, call, record)
         if waiter.gone:
             raise asyncio.CancelledError
         record.usage = whole.usage
         record.status = 200
-        connection.answer(200, JSON_HEADERS + self._timing(record), whole.body)
+        connection.answer(200, *self._face.whole(call, whole, record))
 
     async def _first_event(
         self, model: ServedModel, call: Call, record: CallRecord, connection: GatewayProtocol, relay: Relay
@@ -131,7 +137,7 @@ class OpenAIRoute:
         """Return when the status and the first event have been sent."""
 
         def send_status() -> None:
-            relay.start(STREAM_HEADERS + self._timing(record))
+            relay.start(self._face.begin(call, record))
 
         self._running.streams.add(relay)
         # A load balancer in front cuts a connection that stays silent: so the status cannot be held back for ever.
@@ -177,34 +183,9 @@ class OpenAIRoute:
             relay.fail(error)
             record.ending = relay.ending or ""
             return
-        record.status = error.status
         record.ending = Ending.FAILED if record.stream else ""
-        extra = headers_of(error)
-        if error.status == 405:
-            extra.append(("allow", "POST"))
-        connection.answer(error.status, JSON_HEADERS + header_lines(extra) + self._timing(record), error.body())
-
-    def _timing(self, record: CallRecord) -> bytes:
-        total_s = monotonic() - record.began
-        upstream_s = min(record.upstream_s, total_s)
-        return (
-            b"x-request-id: %b\r\nopenai-processing-ms: %d\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f\r\n"
-            % (
-                record.request_id.encode(),
-                total_s * 1000,
-                (total_s - upstream_s) * 1000,
-                upstream_s * 1000,
-            )
-        )
-
-
-def _read_large(surface: Surface, body: bytes) -> Draft:
-    """Read a body without garbage collections in between: over a million new objects they take most of the time."""
-    gc.disable()
-    try:
-        return read(surface, body)
-    finally:
-        gc.enable()
+        record.status, headers, body = self._face.refusal(error, record)
+        connection.answer(record.status, headers if record.status != 405 else headers + POST_ONLY, body)
 
 
 class _Waiter:
