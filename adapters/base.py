@@ -143,8 +143,11 @@ class Adapter(Protocol):
         """
         ...
 
-    def decode_error(self, status: int, body: bytes) -> ContainerFault:
-        """Say what a container's non-2xx reply means. Never raises; an unreadable body is judged by its status."""
+    def decode_error(self, status: int, body: bytes, call: Call | None = None) -> ContainerFault:
+        """Say what a container's non-2xx reply means, to `call` if that is known.
+
+        Never raises; an unreadable body is judged by its status.
+        """
         ...
 
     def stream_decoder(self, call: Call) -> StreamDecoder: ...

@@ -36,6 +36,8 @@ class FaultKind(StrEnum):
     """A field of the request is wrong; the message says which."""
     CONTEXT_LENGTH = "context_length"
     """Prompt and requested tokens do not fit the model's window."""
+    UNSUPPORTED = "unsupported"
+    """The container is not set up for what the request asks of it; `param` names the field."""
     REJECTED = "rejected"
     """Refused because of the request, but the container lost the reason."""
     MISCONFIGURED = "misconfigured"

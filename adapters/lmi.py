@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from adapters.base import Assembler, Call, StreamDecoder, Whole
-from adapters.drift import check_support
+from adapters.drift.vllm import translator
 from adapters.errors import ContainerFault, FaultKind, MalformedReply, UnsupportedParameter
 from adapters.framing.jsonlines import LineSplitter
 from adapters.openai import emit
@@ -24,6 +24,7 @@ from adapters.openai.faults import clip, find_error, judge, judge_object, judge_
 from adapters.openai.layout import layout
 from adapters.openai.relay import EventRelay
 from adapters.openai.reply import INVALID_JSON, decode_whole
+from adapters.openai.toolcalls import asks_auto, call_mends, forces_tool, mended
 
 VLLM_MINOR = {
     15: 8,
@@ -62,7 +63,9 @@ class Lmi:
         max_event_bytes: int,
         max_reply_bytes: int,
     ) -> None:
+        self._version = version
         self._minor = VLLM_MINOR[version]
+        self._translate = translator(self._minor).translate
         self._served = None if served_model_name is None else _encode(served_model_name)
         self._adapter = adapter_name
         # The handler takes this field out again and puts the adapter's name in place of the model's.
@@ -77,27 +80,32 @@ class Lmi:
             judge=self._judge,
             unglue=unglue,
             answers_as=adapter_name,
+            mends=partial(call_mends, minor=self._minor),
         )
 
     def encode(self, call: Call, *, stream: bool) -> bytes:
-        check_support(call, self._minor)
         if self._adapter is not None and "adapters" in call.raw:
             raise UnsupportedParameter("This model is an adapter itself.", "adapters")
-        return emit.body(call, stream=stream, served_model_name=self._served, own=self._own)
+        return emit.body(self._translate(call), stream=stream, served_model_name=self._served, own=self._own)
 
     def decode_whole(self, call: Call, body: bytes) -> Whole | ContainerFault:
         if len(body) > self._max_reply_bytes:
             raise MalformedReply("the reply is too long")
-        return decode_whole(call, body, public_model=_encode(call.model), judge=self._judge, answers_as=self._adapter)
+        whole = decode_whole(call, body, public_model=_encode(call.model), judge=self._judge, answers_as=self._adapter)
+        return mended(whole, self._wire.mends(call))
 
-    def decode_error(self, status: int, body: bytes) -> ContainerFault:
+    def decode_error(self, status: int, body: bytes, call: Call | None = None) -> ContainerFault:
         try:
             value = _values(body)
         except INVALID_JSON:
             text = clip(body.decode(errors="replace"))
             return judge(status, text)
         fault = self._judge(value, status) if isinstance(value, dict) else None
-        return fault if fault is not None else judge(status, "")
+        if fault is None:
+            return judge(status, "")
+        if fault.kind is FaultKind.REJECTED and call is not None and _needs_parser(self._version, call):
+            return ContainerFault(fault.kind, f"{_LOST}: {_LOST_WITH_TOOLS}.")
+        return fault
 
     def stream_decoder(self, call: Call) -> StreamDecoder:
         return EventRelay(call, self._wire, _encode(call.model))
@@ -167,15 +175,29 @@ _LOST_REASONS = {
     16: "most often an unknown served model name, a prompt that is too long, or a parameter out of range",
     17: "most often an unknown served model name, a prompt that is too long, or a parameter out of range",
 }
+_LOST_WITH_TOOLS = (
+    "most often it runs without a tool parser, which a call with tools needs; or the served model name is unknown, the"
+    " prompt too long, or a parameter out of range"
+)
+"""vLLM reports a missing parser as an object, which the handlers of 16 and 17 fail on."""
 _USUAL_LOST_REASON = "most often prompt and max_tokens exceed the model's context, or a parameter is out of range"
+_LOST = "The container refused the request without saying why"
 
 
 def _judge_lost(version: int, message: str, code: int) -> ContainerFault:
     """Shape C: nobody knows the reason any more but the container's log."""
     if code == 424:
         reason = _LOST_REASONS.get(version, _USUAL_LOST_REASON)
-        return ContainerFault(FaultKind.REJECTED, f"The container refused the request without saying why: {reason}.")
+        return ContainerFault(FaultKind.REJECTED, f"{_LOST}: {reason}.")
     return judge(code, message)
+
+
+def _needs_parser(version: int, call: Call) -> bool:
+    """Say whether a call with tools may have failed for want of a tool parser, its reason lost.
+
+    vLLM 0.10 calls the tools that a caller demands without one.
+    """
+    return version in _LOST_REASONS and (asks_auto(call) or (version == 17 and forces_tool(call)))
 
 
 def _code(reply: Mapping[str, Any], status: int) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from adapters.base import Assembler, Call, StreamDecoder, Surface, Usage, Whole
-from adapters.drift import check_support
+from adapters.drift.vllm import translator
 from adapters.errors import ContainerFault, MalformedReply, UnsupportedParameter
 from adapters.framing.jsonlines import LineSplitter
 from adapters.lmi import VLLM_MINOR, Lmi, judge_reply, unglue
@@ -108,6 +108,7 @@ class LmiInputs:
         new_stamp: NewStamp,
     ) -> None:
         self._minor = VLLM_MINOR[version]
+        self._translate = translator(self._minor).translate
         self._served = None if served_model_name is None else _encode(served_model_name)
         self._adapter = None if adapter_name is None else _encode(adapter_name)
         self._max_reply_bytes = max_reply_bytes
@@ -178,7 +179,7 @@ class LmiInputs:
 
     def _of_completion(self, call: Call) -> tuple[bytes, dict[str, bytes]]:
         """Return `inputs` and `parameters` of a text completion."""
-        check_support(call, self._minor)
+        call = self._translate(call)
         check_options(call)
         values = call.values
         parameters: dict[str, bytes] = {}

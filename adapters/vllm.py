@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from adapters.base import Assembler, Call, StreamDecoder, Whole
-from adapters.drift import check_support
+from adapters.drift.vllm import translator
 from adapters.errors import ContainerFault, MalformedReply
 from adapters.framing.sse import EventSplitter
 from adapters.openai import emit
@@ -23,6 +23,7 @@ from adapters.openai.faults import clip, find_error, judge, judge_object
 from adapters.openai.layout import layout
 from adapters.openai.relay import EventRelay
 from adapters.openai.reply import INVALID_JSON, decode_whole
+from adapters.openai.toolcalls import call_mends, mended
 
 _encode = msgspec.json.Encoder().encode
 _values = msgspec.json.Decoder().decode
@@ -41,6 +42,7 @@ class Vllm:
         max_reply_bytes: int,
     ) -> None:
         self._minor = minor
+        self._translate = translator(minor).translate
         served = served_model_name if adapter_name is None else adapter_name
         self._served = None if served is None else _encode(served)
         self._adapter = adapter_name
@@ -49,22 +51,23 @@ class Vllm:
             splitter=partial(EventSplitter, max_event_bytes),
             end_mark=b"[DONE]",
             end_mark_completes=True,
-            usage_completes=minor < 10,
+            usage_completes=minor <= 10,
             judge=judge_reply,
             unglue=lambda record: None,
             answers_as=adapter_name,
+            mends=partial(call_mends, minor=minor),
         )
 
     def encode(self, call: Call, *, stream: bool) -> bytes:
-        check_support(call, self._minor)
-        return emit.body(call, stream=stream, served_model_name=self._served)
+        return emit.body(self._translate(call), stream=stream, served_model_name=self._served)
 
     def decode_whole(self, call: Call, body: bytes) -> Whole | ContainerFault:
         if len(body) > self._max_reply_bytes:
             raise MalformedReply("the reply is too long")
-        return decode_whole(call, body, public_model=_encode(call.model), judge=judge_reply, answers_as=self._adapter)
+        whole = decode_whole(call, body, public_model=_encode(call.model), judge=judge_reply, answers_as=self._adapter)
+        return mended(whole, self._wire.mends(call))
 
-    def decode_error(self, status: int, body: bytes) -> ContainerFault:
+    def decode_error(self, status: int, body: bytes, call: Call | None = None) -> ContainerFault:
         try:
             value = _values(body)
         except INVALID_JSON:

@@ -79,7 +79,7 @@ class Dispatcher:
                 raise from_container(decoded)
             return decoded
 
-        return await self._attempts(model, record, attempt)
+        return await self._attempts(model, call, record, attempt)
 
     async def stream(self, model: ServedModel, call: Call, record: CallRecord, sink: StreamSink) -> StreamDecoder:
         """Return once the first event of a stream has reached `sink`, which from then on is on its own.
@@ -102,7 +102,7 @@ class Dispatcher:
                 raise
             return decoder
 
-        return await self._attempts(model, record, attempt)
+        return await self._attempts(model, call, record, attempt)
 
     async def ask(self, model: ServedModel, body: bytes, record: CallRecord) -> bytes:
         """Return a container's reply to what is no call for an answer, as it is.
@@ -114,7 +114,7 @@ class Dispatcher:
         async def attempt(lane: Lane) -> bytes:
             return await lane.target.invoke(body, record.request_id)
 
-        return await self._attempts(model, record, attempt)
+        return await self._attempts(model, None, record, attempt)
 
     async def _assembled(self, lane: Lane, call: Call, record: CallRecord) -> Whole:
         body = _encode(lane, call, stream=True)
@@ -125,7 +125,9 @@ class Dispatcher:
         finally:
             stream.abort()
 
-    async def _attempts(self, model: ServedModel, record: CallRecord, attempt: Callable[[Lane], Awaitable[T]]) -> T:
+    async def _attempts(
+        self, model: ServedModel, call: Call | None, record: CallRecord, attempt: Callable[[Lane], Awaitable[T]]
+    ) -> T:
         self._budget.first_attempt()
         tried: list[Lane] = []
         while True:
@@ -135,7 +137,7 @@ class Dispatcher:
             try:
                 result = await attempt(lane)
             except ContainerError as error:
-                failure = from_container(lane.adapter.decode_error(error.status, error.body))
+                failure = from_container(lane.adapter.decode_error(error.status, error.body, call))
             except GatewayError as error:
                 failure = error
             else:

@@ -7,6 +7,7 @@ from gateway.errors import (
     ContextLengthExceeded,
     GatewayError,
     InvalidRequest,
+    UnsupportedParameterError,
     UpstreamError,
     UpstreamMisconfigured,
     UpstreamRejected,
@@ -21,6 +22,7 @@ MAX_MESSAGE_CHARS = 2048
 BLAMES_REQUEST: dict[FaultKind, type[GatewayError]] = {
     FaultKind.INVALID_REQUEST: InvalidRequest,
     FaultKind.CONTEXT_LENGTH: ContextLengthExceeded,
+    FaultKind.UNSUPPORTED: UnsupportedParameterError,
     FaultKind.REJECTED: UpstreamRejected,
 }
 # Kinds that blame the deployment: its words name paths and stacks, so callers get a stable text.

@@ -188,7 +188,7 @@ class Dialect:
             raise MalformedReply("not a reply")
         return Whole(body, None)
 
-    def decode_error(self, status: int, body: bytes) -> ContainerFault:
+    def decode_error(self, status: int, body: bytes, call: Call | None = None) -> ContainerFault:
         kinds = {400: FaultKind.INVALID_REQUEST, 500: FaultKind.FAILED, 503: FaultKind.OVERLOADED}
         return ContainerFault(kinds[status], body.decode())
 

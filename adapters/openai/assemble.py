@@ -15,6 +15,9 @@ from adapters.openai.chunks import Chunk, ChunkReader, Wire
 from adapters.openai.conform import conform
 from adapters.openai.layout import Layout
 from adapters.openai.reply import INVALID_JSON, join_fields
+from adapters.openai.thoughts import NAMES as THOUGHTS
+from adapters.openai.thoughts import both_names
+from adapters.openai.toolcalls import forces_tool, made_up_id, missing_finish
 
 DEFAULT_COMPLETION_TOKENS = 16
 """New tokens of a text completion without `max_tokens`, by OpenAI's and vLLM's default."""
@@ -116,13 +119,14 @@ class _Choice:
 class Gatherer(ChunkReader):
     """The Assembler of containers that speak OpenAI's chunks."""
 
-    __slots__ = ("_choices", "_fields", "_layout", "_limit", "_public_model", "_size", "_usage")
+    __slots__ = ("_choices", "_fields", "_layout", "_limit", "_mends", "_public_model", "_size", "_usage")
 
     def __init__(self, call: Call, wire: Wire, *, public_model: bytes, layout: Layout, limit_bytes: int) -> None:
         """`public_model` is the model's public name as a JSON string, `limit_bytes` the most a reply may hold."""
         super().__init__(call, wire)
         self._public_model = public_model
         self._layout = layout
+        self._mends = wire.mends(call)
         self._limit = limit_bytes
         self._size = 0
         self._choices: dict[int, _Choice] = {}
@@ -142,7 +146,7 @@ class Gatherer(ChunkReader):
         if self.fault is not None or self.malformed is not None:
             return None
         try:
-            return Whole(conform(self._whole()), self.usage)
+            return Whole(conform(both_names(self._whole())), self.usage)
         except INVALID_JSON:
             self.malformed = "a chunk of the stream has a field of the wrong type"
             return None
@@ -256,29 +260,28 @@ class Gatherer(ChunkReader):
             fields["message"] = self._whole_message(index, choice)
         else:
             fields["text"] = _encode("".join(choice.texts.get("text", ())))
-        if "finish_reason" not in fields:
-            fields["finish_reason"] = self._missing_finish(choice)
+        fields["finish_reason"] = self._whole_finish(choice)
         return _laid_out(self._layout.choice, fields)
 
     def _whole_message(self, index: int, choice: _Choice) -> bytes:
         texts = {name: "".join(parts) for name, parts in choice.texts.items()}
+        if self._call.values.get("include_reasoning") is False:  # vLLM up to 0.25 streams them all the same
+            texts = {name: text for name, text in texts.items() if name not in THOUGHTS}
         fields = {name: _encode(text) for name, text in texts.items()}
         fields.setdefault("role", b'"assistant"')
         content = texts.get("content", "")
-        if choice.tools and self._forces_tool():
+        if choice.tools and forces_tool(self._call):
             fields["content"] = b'""'
         elif choice.tools and not content.strip():
             fields["content"] = _NULL
         elif not content:
             # A reasoning parser that finds no text says null; without a parser the text is empty.
-            thought = texts.get("reasoning") or texts.get("reasoning_content")
-            fields["content"] = _NULL if thought else b'""'
+            fields["content"] = _NULL if any(texts.get(name) for name in THOUGHTS) else b'""'
         names = self._layout.message
         if choice.tools:
             reply_id = self._fields.get("id", b"").decode(errors="replace").strip('"')
-            made_up = f"chatcmpl-tool-{reply_id.removeprefix('chatcmpl-')}-{index}"
             calls = sorted(choice.tools.items())
-            fields["tool_calls"] = _array(_whole_tool(tool, f"{made_up}-{at}") for at, tool in calls)
+            fields["tool_calls"] = _array(_whole_tool(tool, made_up_id(reply_id, index, at)) for at, tool in calls)
         elif self._layout.empty_tool_calls:
             fields["tool_calls"] = b"[]"
         else:
@@ -292,19 +295,12 @@ class Gatherer(ChunkReader):
             fields["prompt_tokens_details"] = _laid_out(self._layout.prompt_details, _object(details))
         return _laid_out(self._layout.usage, fields)
 
-    def _missing_finish(self, choice: _Choice) -> bytes:
-        """Return the finish reason that vLLM up to 0.9 leaves out when a parser swallows the last token.
-
-        It ended for one of three reasons: a call of a tool, the caller's cap, or by itself.
-        """
-        if choice.tools and not self._forces_tool():
-            return b'"tool_calls"'
-        most, usage = self._call.max_tokens, self.usage
-        capped = most is not None and usage is not None and usage.completion_tokens >= most * len(self._choices)
-        return b'"length"' if capped else b'"stop"'
-
-    def _forces_tool(self) -> bool:
-        return self._call.values.get("tool_choice", "auto") not in ("auto", "none")
+    def _whole_finish(self, choice: _Choice) -> bytes:
+        given = choice.fields.get("finish_reason")
+        if given is None:
+            return _encode(missing_finish(self._call, self.usage, called=bool(choice.tools)))
+        mended = self._mends.finish.get(given.decode().strip('"')) if self._mends is not None and choice.tools else None
+        return given if mended is None else _encode(mended)
 
 
 def _whole_tool(tool: _Tool, made_up_id: str) -> bytes:

@@ -7,7 +7,7 @@ An answer is complete when each of its choices has a finish reason, or the conta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ import msgspec
 from adapters.base import Call, Surface, Usage
 from adapters.errors import ContainerFault
 from adapters.openai.reply import INVALID_JSON, JudgeError, judge_finish, judge_model, read_usage
+from adapters.openai.toolcalls import CallMends
 
 _CHUNK_OBJECTS = {Surface.CHAT: "chat.completion.chunk", Surface.COMPLETIONS: "text_completion"}
 
@@ -46,7 +47,7 @@ class Chunk(NamedTuple):
     """A record that holds a completion chunk."""
 
     record: bytes
-    fields: dict[str, msgspec.Raw]
+    fields: Mapping[str, bytes]
     closing: bool
     """It has no choices, only what is known at the end, such as usage."""
 
@@ -61,12 +62,14 @@ class Wire:
     end_mark_completes: bool
     """The end mark alone says that the answer is complete; otherwise some choice must have finished, too."""
     usage_completes: bool
-    """The chunk with the usage does, too: vLLM up to 0.9 may leave out the chunk with the finish reason."""
+    """The chunk with the usage does, too: vLLM up to 0.10.0 may leave out the chunk with the finish reason."""
     judge: JudgeError
     unglue: Callable[[bytes], tuple[bytes, bytes] | None]
     """Cut a record that is not JSON into what came before and an error object glued to it; None if it is not so."""
     answers_as: str | None = None
     """The model that has to answer, by the container's name for it; None leaves that to the container."""
+    mends: Callable[[Call], CallMends | None] = lambda call: None
+    """What the container gets wrong about the tools of a call; None if it is nothing."""
 
 
 class ChunkReader:

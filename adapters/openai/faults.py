@@ -35,6 +35,12 @@ _ENGINE_DOWN = re.compile(
 )
 _ENGINE_DIED = "EngineCore encountered an issue. See stack trace"
 """The whole message; in a stream vLLM up to 0.13 sends it with code 400, as it does with every error."""
+_NO_TOOL_PARSER = re.compile(r"(?:\"auto\" tool choice|tool_choice=.{1,300}?) requires --\S.{0,60}to be set", re.DOTALL)
+"""Worded by version and choice: create_chat_completion in vllm/entrypoints/openai/**/serving*.py, later render_chat."""
+NO_TOOL_PARSER = (
+    "This model's container runs without a tool parser, so it calls no tools: leave out tools, or set tool_choice to"
+    " none."
+)
 _NAMED_PARAM = re.compile(r"\(parameter=([A-Za-z_][\w.]{0,63})")
 _NOT_A_FIELD = frozenset({"input_tokens", "input_text", "body"})
 """What vLLM gives as a parameter's name although no field is called so."""
@@ -56,6 +62,8 @@ _KIND_BY_STATUS = {
 
 def judge(status: int, message: str, param: str | None = None) -> ContainerFault:
     """Say what an error message with its HTTP status, or the `code` that stands for one, means."""
+    if _NO_TOOL_PARSER.match(message):
+        return ContainerFault(FaultKind.UNSUPPORTED, NO_TOOL_PARSER, "tools")
     if message.startswith(_ENGINE_DIED) or (status >= 500 and _ENGINE_DOWN.search(message)):
         kind = FaultKind.UNAVAILABLE
     elif _MISCONFIGURED.match(message):

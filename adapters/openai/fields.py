@@ -29,8 +29,8 @@ KNOWN: dict[Surface, frozenset[str]] = {
     Surface.CHAT: _COMMON
     | _names(
         "messages audio function_call functions max_completion_tokens metadata modalities moderation "
-        "parallel_tool_calls prediction prompt_cache_key prompt_cache_retention reasoning_effort safety_identifier "
-        "service_tier store tool_choice tools top_logprobs verbosity web_search_options "
+        "parallel_tool_calls prediction prompt_cache_key prompt_cache_options prompt_cache_retention reasoning_effort "
+        "safety_identifier service_tier store tool_choice tools top_logprobs verbosity web_search_options "
         "include_reasoning add_generation_prompt continue_final_message documents chat_template_kwargs "
         "return_prompt_text return_assistant_tokens_mask"
     ),

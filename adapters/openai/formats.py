@@ -20,8 +20,12 @@ NAME = "response"
 def respelt(values: dict[str, Any], raw: dict[str, msgspec.Raw]) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
     """Return the fields of a body, with a `response_format` that has a `value` as OpenAI spells it."""
     form = values["response_format"]
-    schema = form["value"]
-    if form["type"] not in _TYPES or not isinstance(schema, dict):
+    schema, name = form["value"], NAME
+    if form["type"] == "json_schema" and "json_schema" not in form:
+        schema, name = schema.get("schema"), schema.get("name") or NAME
+    elif form["type"] not in _TYPES:
         return values, raw
-    form = {"type": "json_schema", "json_schema": {"name": NAME, "schema": schema}}
+    if not isinstance(schema, dict):
+        return values, raw
+    form = {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
     return {**values, "response_format": form}, {**raw, "response_format": msgspec.Raw(_encode(form))}

@@ -1,6 +1,7 @@
 """A container's whole reply: what it says about itself, and the public model name put back.
 
-Bytes pass through; only the value of `model` is replaced, and what breaks OpenAI's schema is mended (conform.py).
+Bytes pass through; only the value of `model` is replaced, what breaks OpenAI's schema is mended (conform.py), and
+thoughts get their second name (thoughts.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 from adapters.base import Call, Surface, Usage, Whole
 from adapters.errors import ContainerFault, FaultKind, MalformedReply
 from adapters.openai.conform import conform
+from adapters.openai.thoughts import both_names
 
 JudgeError = Callable[[Mapping[str, Any], int], ContainerFault | None]
 """A dialect's reading of a decoded reply that is no completion, with its HTTP status; None if it reports no error."""
@@ -33,6 +35,9 @@ _MODEL = re.compile(rb'\{"id":"[^"\\]*","object":"[a-z._]*","created":\d+,"model
 """The start of a reply or chunk as vLLM writes it; group 1 is the model's name."""
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _CachedTokens(msgspec.Struct):
     cached_tokens: int | None = None
 
@@ -43,8 +48,14 @@ class _UsageFields(msgspec.Struct):
     prompt_tokens_details: _CachedTokens | None = None
 
 
+class _Message(msgspec.Struct):
+    reasoning: msgspec.Raw = _NULL
+    reasoning_content: msgspec.Raw = _NULL
+
+
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
+    message: _Message | None = None
 
 
 class _Reply(msgspec.Struct):
@@ -79,15 +90,19 @@ def decode_whole(
         return _not_a_reply(body, judge)
     if not reply.choices:
         raise MalformedReply("the reply has no choices")
+    thinks = False
     for choice in reply.choices:
         fault = judge_finish(choice.finish_reason)
         if fault is not None:
             return fault
+        message = choice.message
+        thinks |= message is not None and not (message.reasoning == _NULL == message.reasoning_content)
     if answers_as is not None:
         fault = judge_model(_raws(body).get("model"), answers_as)
         if fault is not None:
             return fault
-    return Whole(conform(with_model(body.strip(), public_model)), usage_of(reply.usage))
+    text = with_model(body.strip(), public_model)
+    return Whole(conform(both_names(text) if thinks else text), usage_of(reply.usage))
 
 
 def judge_finish(reason: str | None) -> ContainerFault | None:

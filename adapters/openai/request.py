@@ -10,6 +10,7 @@ https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from adapters.openai.content import check_messages
 from adapters.openai.duplicates import duplicate_name, twice
 from adapters.openai.formats import respelt
 from adapters.openai.refusal import BadRequest, wrong_type, wrong_value
-from adapters.openai.rules import RULES, check_together
+from adapters.openai.rules import RULES, check_together, without_effect
 
 __all__ = ["BadRequest", "Draft", "FieldPolicy", "check", "read"]
 
@@ -146,8 +147,7 @@ def check(draft: Draft, policy: FieldPolicy) -> Call:
         elif policy.unknown_fields == "drop":
             left_out.append(name)
     if left_out:
-        values = {name: value for name, value in values.items() if name not in left_out}
-        raw = {name: value for name, value in raw.items() if name in values}
+        values, raw = _without(values, raw, left_out)
     form = values.get("response_format")
     if form is not None and "value" in form:
         values, raw = respelt(values, raw)
@@ -160,6 +160,10 @@ def check(draft: Draft, policy: FieldPolicy) -> Call:
         prompts = _prompts(values["prompt"])
         max_tokens = values.get("max_tokens")
     check_together(surface, values)
+    if surface is Surface.CHAT and "tools" in values:
+        unheard = without_effect(values)
+        if not values.keys().isdisjoint(unheard):
+            values, raw = _without(values, raw, unheard)
 
     choices = values.get("n", 1) * prompts
     if choices > MAX_CHOICES and "n" not in allowed:
@@ -183,6 +187,13 @@ def check(draft: Draft, policy: FieldPolicy) -> Call:
         choices=choices,
         max_tokens=max_tokens,
     )
+
+
+def _without(
+    values: dict[str, Any], raw: dict[str, msgspec.Raw], names: Collection[str]
+) -> tuple[dict[str, Any], dict[str, msgspec.Raw]]:
+    values = {name: value for name, value in values.items() if name not in names}
+    return values, {name: value for name, value in raw.items() if name in values}
 
 
 def _prompts(prompt: str | list[Any]) -> int:

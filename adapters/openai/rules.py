@@ -63,13 +63,20 @@ _COMMON: dict[str, Rule] = {
     "bad_words": strings(caps.MAX_BAD_WORDS, caps.MAX_BAD_WORD_CHARS),
     "prompt_logprobs": integer(cap=caps.MAX_LOGPROBS),
     "structured_outputs": shape.structured_outputs,
-    "structural_tag": shape.schema,
+    "structural_tag": shape.structural_tag,
     "guided_json": shape.schema,
     "guided_regex": pattern,
-    "guided_grammar": pattern,
+    "guided_grammar": shape.grammar,
     "guided_whitespace_pattern": pattern,
     "guided_choice": shape.choice,
     "thinking_token_budget": integer(-1, INT64[1]),
+    "truncation_side": shape.one_of("left", "right"),
+    "repetition_detection": is_object,
+    "return_token_offsets": is_boolean,
+    "return_weight_versions": is_boolean,
+    "routed_experts_prompt_start": integer(0, INT64[1]),
+    "stream_interval": integer(1, INT64[1]),
+    "watermarking": is_boolean,
 }
 RULES: dict[Surface, dict[str, Rule]] = {
     Surface.CHAT: _COMMON
@@ -84,6 +91,8 @@ RULES: dict[Surface, dict[str, Rule]] = {
         "reasoning_effort": is_string,
         "chat_template_kwargs": shape.template_kwargs,
         "include_reasoning": is_boolean,
+        "return_prompt_text": is_boolean,
+        "return_assistant_tokens_mask": is_boolean,
         "add_generation_prompt": is_boolean,
         "continue_final_message": is_boolean,
         "documents": is_array,
@@ -95,6 +104,13 @@ RULES: dict[Surface, dict[str, Rule]] = {
     | {"prompt": shape.prompt, "logprobs": integer(cap=caps.MAX_LOGPROBS), "suffix": is_string},
 }
 """The rules of every surface. `stream` and `model` are checked on reading, `messages` in content.py."""
+
+
+_CONSTRAINTS = frozenset(
+    {"guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "structural_tag"}
+)
+"""vLLM's own fields that hold an answer to some form."""
+_ALL_CONSTRAINTS = _CONSTRAINTS | {"response_format"}
 
 
 def check_together(surface: Surface, values: dict[str, Any]) -> None:
@@ -111,6 +127,8 @@ def check_together(surface: Surface, values: dict[str, Any]) -> None:
         raise wrong_value("n", "must be 1 when temperature is 0")
     if "best_of" in values and values["best_of"] < values.get("n", 1):
         raise wrong_value("best_of", "must be at least n")
+    if not _ALL_CONSTRAINTS.isdisjoint(values):
+        _check_constraints(values)
     least, most = values.get("min_tokens", 0), values.get("max_completion_tokens", values.get("max_tokens"))
     if most is not None and least > most:
         raise wrong_value("min_tokens", f"must be at most the {most} tokens the answer may have, not {short(least)}")
@@ -124,9 +142,29 @@ def check_together(surface: Surface, values: dict[str, Any]) -> None:
     if choice == "none":
         return
     tools = values.get("tools", [])
-    if not tools:
+    if not tools and (choice != "auto" or "tools" not in values):
         raise wrong_value("tool_choice", "can only be set together with tools")
     if isinstance(choice, dict):
         name = choice["function"]["name"]
         if all(tool["function"]["name"] != name for tool in tools):
             raise wrong_value("tool_choice.function.name", "must be the name of one of the tools")
+
+
+def without_effect(values: dict[str, Any]) -> tuple[str, ...]:
+    """Return the fields of a chat with `tools` that say nothing beside others, and that some versions stumble over.
+
+    An empty list of tools is none, and an answer that has to be a tool call has no text that could have a format.
+    """
+    if not values["tools"]:
+        return "tools", "tool_choice", "parallel_tool_calls"
+    return () if values.get("tool_choice", "auto") in ("auto", "none") else ("response_format",)
+
+
+def _check_constraints(values: dict[str, Any]) -> None:
+    given = [name for name in values if name in _CONSTRAINTS]
+    if values.get("response_format", {}).get("type", "text") != "text":
+        given.append("response_format")
+    if len(given) > 1:
+        raise wrong_value(given[1], f"cannot be combined with {given[0]}")
+    if given and given[0] in _CONSTRAINTS and values.get("tool_choice", "auto") not in ("auto", "none"):
+        raise wrong_value(given[0], "cannot be combined with a tool_choice that demands a tool call")

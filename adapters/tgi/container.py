@@ -91,7 +91,7 @@ class Tgi:
             return behind_chat.decode_whole(call, body, self._new_stamp(), judge_reply)
         return decode_completion(call, body, self._new_stamp(), judge_reply)
 
-    def decode_error(self, status: int, body: bytes) -> ContainerFault:
+    def decode_error(self, status: int, body: bytes, call: Call | None = None) -> ContainerFault:
         return decode_error(status, body)
 
     def stream_decoder(self, call: Call) -> StreamDecoder:

@@ -59,10 +59,50 @@ def _pattern(text: str) -> Schema:
     return _optional("string", text, maxLength=caps.MAX_PATTERN_CHARS)
 
 
+def _grammar(text: str) -> Schema:
+    return _optional("string", text, maxLength=caps.MAX_PATTERN_CHARS, pattern=r"\S")
+
+
+def _choice(text: str) -> Schema:
+    return _optional(
+        "array",
+        text,
+        minItems=1,
+        maxItems=caps.MAX_CHOICE_STRINGS,
+        items={"type": "string", "minLength": 1},
+    )
+
+
 def _json_schema(text: str) -> Schema:
-    return {"type": ["object", "string", "boolean", "null"], "description": text}
+    """A JSON Schema: itself, or as text."""
+    return {"type": ["object", "string", "boolean", "null"], "description": text, "pattern": _OBJECT_AS_TEXT}
 
 
+def _tags(text: str) -> Schema:
+    return _optional("string", text, pattern=_OBJECT_AS_TEXT)
+
+
+def _one_of_true(text: str) -> Schema:
+    return {"enum": [True, None], "description": text}
+
+
+def _given(name: str) -> Schema:
+    return {"required": [name], "properties": {name: {"not": NULL}}}
+
+
+def _one_of(text: str, *allowed: str) -> Schema:
+    return {"enum": [*allowed, None], "description": text}
+
+
+_OBJECT_AS_TEXT = r"^\s*\{"
+_CONSTRAINTS: Schema = {
+    "json": _json_schema("The answer is JSON of this schema."),
+    "regex": _pattern("The answer matches this regular expression."),
+    "choice": _choice("The answer is one of these."),
+    "grammar": _grammar("The answer follows this grammar."),
+    "json_object": _one_of_true("The answer is some JSON object."),
+    "structural_tag": _tags("The answer follows these tags."),
+}
 _TOKEN = {"minimum": 0, "maximum": 2**31 - 1}
 _MODEL = {"type": "string", "minLength": 1, "description": "A model's name or alias, as `GET /v1/models` lists them."}
 
@@ -107,11 +147,20 @@ _COMMON: Schema = {
         "object",
         'The form of the answer: `{"type": "json_object"}`, or `{"type": "json_schema", "json_schema": {…}}`.',
         required=["type"],
-        properties={"type": {"type": "string"}},
+        properties={"type": {"enum": ["text", "json_object", "json_schema", "structural_tag"]}},
         # Only with that type is json_schema looked at.
         **{
             "if": {"properties": {"type": {"const": "json_schema"}}},
-            "then": {"required": ["json_schema"], "properties": {"json_schema": {"type": "object"}}},
+            "then": {
+                "required": ["json_schema"],
+                "properties": {
+                    "json_schema": {
+                        "type": "object",
+                        "required": ["name", "schema"],
+                        "properties": {"name": {"type": "string"}, "schema": {"type": "object"}},
+                    }
+                },
+            },
         },
     ),
     "structured_outputs": _optional(
@@ -119,34 +168,20 @@ _COMMON: Schema = {
         "A constraint on the answer: one of `json`, `regex`, `choice`, `grammar`, `json_object`, `structural_tag`.",
         additionalProperties=False,
         properties={
-            "json": _json_schema("The answer is JSON of this schema."),
-            "regex": _pattern("The answer matches this regular expression."),
-            "choice": _optional(
-                "array",
-                "The answer is one of these.",
-                maxItems=caps.MAX_CHOICE_STRINGS,
-                items={"type": "string", "minLength": 1},
-            ),
-            "grammar": _pattern("The answer follows this grammar."),
-            "json_object": {"description": "The answer is some JSON object."},
-            "structural_tag": _json_schema("The answer follows these tags."),
+            **_CONSTRAINTS,
             "whitespace_pattern": _pattern("What may stand between JSON tokens."),
-            "disable_any_whitespace": {},
-            "disable_additional_properties": {},
+            "disable_any_whitespace": _flag("Left to the container's own configuration."),
+            "disable_additional_properties": _flag("Left to the container's own configuration; true is refused."),
         },
+        **{"if": {"type": "object"}, "then": {"oneOf": [_given(name) for name in _CONSTRAINTS]}},
     ),
-    "structural_tag": _json_schema("The same for vLLM up to 0.11."),
-    "guided_json": _json_schema("`structured_outputs.json` for vLLM up to 0.11."),
-    "guided_regex": _pattern("`structured_outputs.regex` for vLLM up to 0.11."),
-    "guided_grammar": _pattern("`structured_outputs.grammar` for vLLM up to 0.11."),
-    "guided_whitespace_pattern": _pattern("`structured_outputs.whitespace_pattern` for vLLM up to 0.11."),
-    "guided_choice": _optional(
-        "array",
-        "`structured_outputs.choice` for vLLM up to 0.11.",
-        maxItems=caps.MAX_CHOICE_STRINGS,
-        items={"type": "string", "minLength": 1},
-    ),
-    "best_of": _integer("Generate so many and return the best `n`; vLLM up to 0.11.", 1, caps.MAX_BEST_OF),
+    "structural_tag": _tags("`structured_outputs.structural_tag` in vLLM's older words."),
+    "guided_json": _json_schema("`structured_outputs.json` in vLLM's older words."),
+    "guided_regex": _pattern("`structured_outputs.regex` in vLLM's older words."),
+    "guided_grammar": _grammar("`structured_outputs.grammar` in vLLM's older words."),
+    "guided_whitespace_pattern": _pattern("`structured_outputs.whitespace_pattern` in vLLM's older words."),
+    "guided_choice": _choice("`structured_outputs.choice` in vLLM's older words."),
+    "best_of": _integer("No more than `n`: containers no longer choose the best of several.", 1, caps.MAX_BEST_OF),
     "use_beam_search": _flag("Search with `n` beams in place of sampling."),
     "top_k": _integer("Sample from so many of the most likely tokens; 0 or -1 for all.", -1, INT64[1]),
     "min_p": _number("Sample from tokens at least this likely, relative to the most likely one.", 0, 1),
@@ -170,6 +205,13 @@ _COMMON: Schema = {
     "bad_words": _strings("Words that must not occur.", caps.MAX_BAD_WORDS, caps.MAX_BAD_WORD_CHARS),
     "prompt_logprobs": _integer("Log probabilities of the prompt's tokens; not in streams.", 0, caps.MAX_LOGPROBS),
     "thinking_token_budget": _integer("The most tokens to think with; -1 for any number.", -1, INT64[1]),
+    "truncation_side": _one_of("Which end of a prompt that is too long goes.", "left", "right"),
+    "repetition_detection": _optional("object", "When to end an answer that goes round in circles."),
+    "return_token_offsets": _flag("Give where each token begins in the text."),
+    "return_weight_versions": _flag("Give the versions of the weights that answered."),
+    "routed_experts_prompt_start": _integer("The prompt's first token whose experts are given.", 0, INT64[1]),
+    "stream_interval": _integer("Send a chunk every so many tokens.", 1, INT64[1]),
+    "watermarking": _flag("Mark the answer's text, where the container is set up for it."),
 }
 
 _CHAT: Schema = {
@@ -186,7 +228,7 @@ _CHAT: Schema = {
     "logprobs": _flag("Give the log probability of every token of the answer."),
     "top_logprobs": _integer("How many alternatives per token; needs `logprobs: true`.", 0, caps.MAX_LOGPROBS),
     "tools": _optional(
-        "array", "Functions the model may call.", minItems=1, maxItems=caps.MAX_TOOLS, items=ref("Tool")
+        "array", "Functions the model may call; an empty list is none.", maxItems=caps.MAX_TOOLS, items=ref("Tool")
     ),
     "tool_choice": {
         "anyOf": [{"enum": ["none", "auto", "required"]}, ref("ToolChoice"), NULL],
@@ -194,7 +236,9 @@ _CHAT: Schema = {
     },
     "parallel_tool_calls": _flag("Whether one answer may call several tools."),
     "reasoning_effort": _optional("string", "How much to think, for models that know the word: `low`, `high`, …"),
-    "include_reasoning": _flag("Show the thoughts in the field `reasoning`."),
+    "include_reasoning": _flag("Show the thoughts, in the fields `reasoning` and `reasoning_content`."),
+    "return_prompt_text": _flag("Give the prompt as the template made it."),
+    "return_assistant_tokens_mask": _flag("Give which of the prompt's tokens are the assistant's."),
     "chat_template_kwargs": _optional(
         "object",
         "Switches of the model's chat template, such as `enable_thinking`. Names of the template call's own arguments "

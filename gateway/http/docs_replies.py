@@ -121,10 +121,8 @@ _TOOL_CALL = _object(
 _MESSAGE = {
     "role": {"type": ["string", "null"]},
     "content": _MAYBE_TEXT,
-    "reasoning": {
-        "type": ["string", "null"],
-        "description": "Thoughts, where a container parses them; up to vLLM 0.10 `reasoning_content`, up to 0.15 both.",
-    },
+    "reasoning": {"type": ["string", "null"], "description": "Thoughts, where a container parses them."},
+    "reasoning_content": {"type": ["string", "null"], "description": "The same, for clients that look here."},
     "tool_calls": {"type": "array", "items": ref("ToolCall")},
 }
 

@@ -14,6 +14,7 @@ from adapters.openai.request import FieldPolicy, check, read
 from adapters.registry import make
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
+DONE = b"data: [DONE]\n\n"
 HELLO = [{"role": "user", "content": "hello"}]
 IMAGES = FieldPolicy(modalities=("text", "image", "audio", "video"))
 

@@ -14,7 +14,7 @@ from adapters.base import Surface
 from adapters.errors import UnsupportedParameter
 from adapters.openai.request import FieldPolicy, check, read
 from adapters.registry import make
-from tests.adapters.calls import IMAGES, chat, completion
+from tests.adapters.calls import IMAGES, chat
 
 LMI = make("lmi", "27")
 VLLM = make("vllm", "0.32")
@@ -104,57 +104,6 @@ def test_the_body_a_container_gets_is_json_whatever_the_names() -> None:
     assert json.loads(encoded(body)) == {"messages": [{"role": "user", "content": "a"}], 'q"\\\n': 1, "é": 2, "": 3}
 
 
-DRIFT = [
-    ("lmi", "15", {"structured_outputs": {"regex": "a"}}, "structured_outputs"),
-    ("lmi", "16", {"structured_outputs": {"regex": "a"}}, "structured_outputs"),
-    ("lmi", "17", {"structured_outputs": {"regex": "a"}}, None),
-    ("lmi", "17", {"guided_regex": "a"}, None),
-    ("lmi", "18", {"guided_regex": "a"}, "guided_regex"),
-    ("vllm", "0.12", {"guided_json": {}}, "guided_json"),
-    ("vllm", "0.11.2", {"guided_json": {}}, None),
-    ("lmi", "17", {"best_of": 1}, None),
-    ("lmi", "18", {"best_of": 1}, "best_of"),
-    ("lmi", "15", {"reasoning_effort": "low"}, "reasoning_effort"),
-    ("lmi", "16", {"reasoning_effort": "low"}, None),
-    ("lmi", "15", {"bad_words": ["a"]}, "bad_words"),
-    ("lmi", "24", {"thinking_token_budget": 5}, None),
-    ("lmi", "23", {"thinking_token_budget": 5}, "thinking_token_budget"),
-    ("vllm", "0.32", {"functions": [{"name": "f"}]}, "functions"),
-    ("vllm", "0.32", {"modalities": ["text", "audio"]}, "modalities"),
-    ("vllm", "0.32", {"modalities": ["text"]}, None),
-    ("vllm", "0.32", {"metadata": {"a": "b"}, "store": True, "user": "u", "service_tier": "auto"}, None),
-]
-
-
-@pytest.mark.parametrize(("container", "version", "fields", "param"), DRIFT)
-def test_a_field_the_version_would_ignore_is_refused(
-    container: str, version: str, fields: dict[str, Any], param: str | None
-) -> None:
-    adapter, call = make(container, version), chat(**fields)
-    if param is None:
-        body = json.loads(adapter.encode(call, stream=False))
-        assert {name: body[name] for name in fields} == fields
-        return
-    with pytest.raises(UnsupportedParameter) as caught:
-        adapter.encode(call, stream=False)
-    assert caught.value.param == param
-    assert param in str(caught.value) or param == "modalities"
-
-
-def test_several_tool_calls_can_be_forbidden_from_the_version_that_heeds_it() -> None:
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    for version, heeds in (("17", False), ("18", True)):
-        adapter = make("lmi", version)
-        assert adapter.encode(chat(parallel_tool_calls=False), stream=False)
-        assert adapter.encode(chat(parallel_tool_calls=True, tools=tools), stream=False)
-        call = chat(parallel_tool_calls=False, tools=tools)
-        if heeds:
-            assert b'"parallel_tool_calls":false' in adapter.encode(call, stream=False)
-        else:
-            with pytest.raises(UnsupportedParameter):
-                adapter.encode(call, stream=False)
-
-
 @pytest.mark.parametrize(
     ("choice", "passes"),
     [
@@ -171,13 +120,6 @@ def test_where_one_tool_at_most_can_be_called_several_may_be_forbidden_in_any_ve
     call = chat(parallel_tool_calls=False, tools=tools, tool_choice=choice)
     with nullcontext() if passes else pytest.raises(UnsupportedParameter):
         assert b'"parallel_tool_calls":false' in make("lmi", "15").encode(call, stream=False)
-
-
-def test_a_completion_of_an_old_version_has_no_bad_words() -> None:
-    call = completion(bad_words=["a"])
-    assert make("lmi", "28").encode(call, stream=False)
-    with pytest.raises(UnsupportedParameter):
-        make("lmi", "27").encode(call, stream=False)
 
 
 def test_a_salt_that_the_gateway_adds_is_sent_in_a_fixed_place() -> None:

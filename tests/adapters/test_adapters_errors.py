@@ -15,11 +15,15 @@ from tests.adapters.calls import chat, recording, whole_reply
 
 INVALID, CONTEXT, REJECTED = FaultKind.INVALID_REQUEST, FaultKind.CONTEXT_LENGTH, FaultKind.REJECTED
 MISCONFIGURED, OVERLOADED = FaultKind.MISCONFIGURED, FaultKind.OVERLOADED
-UNAVAILABLE, FAILED = FaultKind.UNAVAILABLE, FaultKind.FAILED
+UNAVAILABLE, FAILED, UNSUPPORTED = FaultKind.UNAVAILABLE, FaultKind.FAILED, FaultKind.UNSUPPORTED
 
 TOO_LONG = (
     "This model's maximum context length is 1024 tokens. However, you requested 1030 tokens (1022 in the messages, 8 in"
     " the completion). Please reduce the length of the messages or completion."
+)
+NO_TOOLS = (
+    "This model's container runs without a tool parser, so it calls no tools: leave out tools, or set tool_choice to"
+    " none."
 )
 NO_PARSER = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
 VALIDATION = (
@@ -85,9 +89,9 @@ LMI: list[tuple[str, tuple[int, ...], int, bytes, FaultKind, str, str | None]] =
     ("unknown model", BROKEN, 424, c(424), REJECTED, "most often an unknown served model name", None),
     ("unknown model", PRINTED + LOST, 500, a(printed(NO_MODEL, "NotFoundError", "model", 404), 500),
      MISCONFIGURED, NO_MODEL, "model"),
-    ("auto without a parser", OLD, 400, a(NO_PARSER, 400), INVALID, NO_PARSER, None),
+    ("auto without a parser", OLD, 400, a(NO_PARSER, 400), UNSUPPORTED, NO_TOOLS, "tools"),
     ("auto without a parser", PRINTED + LOST, 500, a(printed(NO_PARSER, "BadRequestError", None, 400), 500),
-     INVALID, NO_PARSER, None),
+     UNSUPPORTED, NO_TOOLS, "tools"),
     ("too long", OLD, 400, a(TOO_LONG, 400), CONTEXT, TOO_LONG, None),
     ("too long", BROKEN, 424, c(424), REJECTED, "a prompt that is too long", None),
     ("too long", PRINTED, 500, a(printed(TOO_LONG, "BadRequestError", None, 400), 500), CONTEXT, TOO_LONG, None),

@@ -12,6 +12,7 @@ import pytest
 from adapters.base import Usage
 from adapters.errors import FaultKind
 from tests.adapters.calls import (
+    DONE,
     Recording,
     outcome,
     pieces,
@@ -23,7 +24,12 @@ from tests.adapters.calls import (
 
 STREAMS = recordings_of_answers(stream=True)
 WHOLE = recordings_of_answers(stream=False)
-DONE = b"data: [DONE]\n\n"
+
+
+def with_both_names(message: Any) -> None:
+    """Give a message's thoughts their second name."""
+    if message.get("reasoning") is not None:
+        message["reasoning_content"] = message["reasoning"]
 
 
 def records_of(exchange: Recording) -> list[bytes]:
@@ -50,6 +56,7 @@ def test_a_recorded_stream_is_relayed_event_for_event(exchange: Recording) -> No
         if expected["choices"] and not running:
             expected.pop("usage", None)
         for choice in expected["choices"]:
+            with_both_names(choice.get("delta", {}))
             if exchange.request.get("logprobs") is True and choice["logprobs"]:
                 choice["logprobs"]["refusal"] = None
         if running:
@@ -102,6 +109,7 @@ def test_a_recorded_reply_changes_only_where_it_breaks_the_schema(exchange: Reco
     for choice in expected["choices"]:
         if "message" in choice:
             del choice["message"]["annotations"], choice["message"]["function_call"]
+            with_both_names(choice["message"])
             if choice["logprobs"]:
                 choice["logprobs"]["refusal"] = None
 

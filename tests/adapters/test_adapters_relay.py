@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from adapters.base import Call, Usage
 from adapters.errors import FaultKind
 from adapters.registry import make
-from tests.adapters.calls import chat, completion, outcome, relayed
+from tests.adapters.calls import DONE, chat, completion, outcome, relayed
 
 LMI, VLLM = make("lmi", "27"), make("vllm", "0.32")
-DONE = b"data: [DONE]\n\n"
 CALL = chat(stream=True)
 
 

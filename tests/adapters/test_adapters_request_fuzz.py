@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.base import Adapter, Call, Surface
+from adapters.drift.vllm import VLLM
 from adapters.errors import UnsupportedParameter
 from adapters.openai.request import BadRequest, FieldPolicy, check, read
 from adapters.registry import make
@@ -64,6 +65,10 @@ def fields_of(text: bytes) -> dict[str, Any]:
     return once(keep.last)  # type: ignore[attr-defined]  # set above
 
 
+TRANSLATED = {row.name for section in VLLM.sections for row in section.rows if any(cell.step for _, cell in row.cells)}
+"""Fields that some version does not get as the caller wrote them: tests/adapters/test_adapters_drift.py."""
+
+
 def is_sent_on(call: Call, adapters: list[Adapter]) -> None:
     """Check what containers get of a call."""
     caller = {name: fields_of(b'{"x":%b}' % bytes(raw))["x"] for name, raw in call.raw.items()}
@@ -80,7 +85,10 @@ def is_sent_on(call: Call, adapters: list[Adapter]) -> None:
             if not stream:
                 assert "stream_options" not in sent
             sent.pop("stream_options", None)
-            assert sent == {name: caller[name] for name in caller if name not in ("model", "stream", "stream_options")}
+            for name in ("model", "stream", "stream_options", *TRANSLATED):
+                sent.pop(name, None)
+                caller.pop(name, None)
+            assert sent == caller
 
 
 def is_handled(surface: Surface, body: bytes, policy: FieldPolicy, adapters: list[Adapter] = ADAPTERS) -> None:

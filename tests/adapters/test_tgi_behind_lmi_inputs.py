@@ -91,7 +91,9 @@ def test_a_completion_in_this_schema(given: dict[str, Any], expected: dict[str, 
 
 @pytest.mark.parametrize(("given", "param", "message"), [
     pytest.param({"n": 2}, "n", "This model's container does not act upon n. Make a call for each choice.", id="n"),
-    pytest.param({"best_of": 2}, "best_of", "This model's container does not act upon best_of.", id="best_of"),
+    pytest.param({"best_of": 2}, "best_of",
+                 "This model's container cannot choose the best of several answers: leave out best_of, or set it to n.",
+                 id="best_of"),
     pytest.param({"logprobs": 1}, "logprobs",
                  "This model's container tells no tokens but those it generated: logprobs must be 0.", id="logprobs"),
     pytest.param({"echo": True, "logprobs": 0}, "echo",
@@ -113,8 +115,7 @@ def test_a_completion_in_this_schema(given: dict[str, Any], expected: dict[str, 
                  id="what does nothing"),
     pytest.param({"max_tokens": 0, "echo": True}, "max_tokens",
                  "This model's container generates at least one token.", id="nothing to generate"),
-    pytest.param({"guided_json": SCHEMA}, "guided_json",
-                 "This model's container does not act upon guided_json. Use structured_outputs instead.",
+    pytest.param({"watermarking": True}, "watermarking", "This model's container does not act upon watermarking.",
                  id="what this vLLM ignores"),
 ])  # fmt: skip
 def test_what_this_schema_would_lose_is_refused(given: dict[str, Any], param: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The tables of docs/errors.md, metrics.md, tgi.md and tgi-containers.md, made from the code.
+"""The tables of docs/errors.md, metrics.md, tgi.md, tgi-containers.md and compatibility.md, made from the code.
 
 `python -m tests.docs.tables` writes them anew. Cells that only people can fill are kept: whether to retry, and what a
 metric is for; those of a new row are a question mark, which the tests refuse.
@@ -10,6 +10,7 @@ import ast
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 
 from prometheus_client.metrics_core import Metric
@@ -28,6 +29,7 @@ from gateway.http.tgi_errors import words_for
 from gateway.sagemaker.errors import COMMON, MODELLED, fault, map_error
 from gateway.telemetry.events import CallRecord
 from gateway.telemetry.prometheus import PrometheusTelemetry
+from tests.docs import compatibility
 from tests.docs.reading import DOCS, page, table
 
 OPEN = "?"
@@ -141,6 +143,10 @@ def taken(table: Mapping[str, Row]) -> Callable[[Rows], Rows]:
     return make
 
 
+def _fields(title: str, _: Rows) -> Rows:
+    return compatibility.fields(title)
+
+
 TABLES: dict[str, dict[str, Callable[[Rows], Rows]]] = {
     "errors.md": {"codes": codes, "aws": aws, "statuses": statuses, "container": container},
     "metrics.md": {"metrics": metrics},
@@ -151,6 +157,10 @@ TABLES: dict[str, dict[str, Callable[[Rows], Rows]]] = {
         "chats": taken(behind_table.CHAT),
         "inputs": taken(lmi_inputs.COMPLETIONS),
         "parameters": taken(lmi_inputs.GENERATE),
+    },
+    "compatibility.md": {
+        **{compatibility.slug(title): partial(_fields, title) for title in compatibility.sections()},
+        "answers": compatibility.answers,
     },
 }
 

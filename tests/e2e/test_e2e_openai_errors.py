@@ -100,7 +100,7 @@ BAD_CHATS = [
     pytest.param({"logit_bias": {"a": 1}}, "logit_bias", "invalid_value", id="logit_bias"),
     pytest.param({"top_logprobs": 3}, "top_logprobs", "invalid_value", id="top_logprobs alone"),
     pytest.param({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value", id="top_logprobs too high"),
-    pytest.param({"tools": []}, "tools", "invalid_value", id="no tools"),
+    pytest.param({"tools": [], "tool_choice": "required"}, "tool_choice", "invalid_value", id="no tools"),
     pytest.param({"tools": [{"type": "function"}]}, "tools[0].function", "invalid_type", id="tool without function"),
     pytest.param({"tool_choice": "auto"}, "tool_choice", "invalid_value", id="tool_choice alone"),
     pytest.param(

@@ -31,27 +31,14 @@ TIME = {
     },
 }
 NAMED = {"type": "function", "function": {"name": "get_time"}}
-OLD = frozenset({"lmi15", "vllm-0.9"})
-"""vLLM up to 0.9 says `stop` after a call that was required, and streams it without a finish reason.
-
-Calls that the caller forces are streamed without an id: https://github.com/vllm-project/vllm/blob/v0.8.4/vllm/entrypoints/
-openai/protocol.py, where DeltaToolCall makes its id up by default, and defaults are not sent.
-"""
 
 
-def called(answer: Answer, *, with_ids: bool = True) -> list[tuple[str, dict[str, Any]]]:
+def called(answer: Answer) -> list[tuple[str, dict[str, Any]]]:
     """Return the tools called, with their arguments parsed."""
     calls = answer.only.tools
-    if with_ids:
-        assert all(call.id for call in calls)
-        assert len({call.id for call in calls}) == len(calls), "two calls have one id"
-    else:
-        assert [call.id for call in calls] == [""] * len(calls)
+    assert all(call.id for call in calls)
+    assert len({call.id for call in calls}) == len(calls), "two calls have one id"
     return [(call.name, json.loads(call.arguments)) for call in calls]
-
-
-def forced_with_ids(caller: Caller, dialect: str) -> bool:
-    return not (caller.stream and dialect in OLD)
 
 
 def test_a_tool_is_called_where_it_helps(caller: Caller, dialect: str) -> None:
@@ -79,16 +66,13 @@ def test_no_tool_is_called_if_the_caller_wants_none(caller: Caller, dialect: str
 
 def test_a_required_tool_is_called(caller: Caller, dialect: str) -> None:
     answer = caller.chat(dialect, "hello", tools=[WEATHER, TIME], tool_choice="required", temperature=0)
-    weather = [("get_weather", {"city": "Paris", "unit": "c"})]
-    assert called(answer, with_ids=forced_with_ids(caller, dialect)) == weather
-    assert answer.only.text == ""
-    assert answer.only.finish == ("tool_calls" if dialect not in OLD else None if caller.stream else "stop")
+    assert called(answer) == [("get_weather", {"city": "Paris", "unit": "c"})]
+    assert (answer.only.text, answer.only.finish) == ("", "tool_calls")
 
 
 def test_a_named_tool_is_called(caller: Caller, dialect: str) -> None:
     answer = caller.chat(dialect, "hello", tools=[WEATHER, TIME], tool_choice=NAMED, temperature=0)
-    time = [("get_time", {"zone": "Europe/Paris"})]
-    assert called(answer, with_ids=forced_with_ids(caller, dialect)) == time
+    assert called(answer) == [("get_time", {"zone": "Europe/Paris"})]
     assert (answer.only.text, answer.only.finish) == ("", "stop")  # as vLLM has it, and OpenAI too
 
 
@@ -96,7 +80,8 @@ def test_a_named_tool_is_called(caller: Caller, dialect: str) -> None:
 def test_two_tools_are_called_at_once(caller: Caller, dialect: str, choice: str) -> None:
     answer = caller.chat(dialect, "both", tools=[WEATHER, TIME], tool_choice=choice, temperature=0)
     both = [("get_weather", {"city": "Paris", "unit": "c"}), ("get_time", {"zone": "Europe/Paris"})]
-    assert called(answer, with_ids=choice == "auto" or forced_with_ids(caller, dialect)) == both
+    assert called(answer) == both
+    assert answer.only.finish == "tool_calls"
 
 
 def test_each_choice_calls_its_own_tools(caller: Caller, dialect: str) -> None:
@@ -163,7 +148,6 @@ def test_arguments_come_in_fragments(client: openai.OpenAI, dialect: str) -> Non
     assert [part.function.name for part in parts if part.function.name] == ["get_weather"]
 
 
-@pytest.mark.parametrize("dialect", ["lmi20", "lmi27", "vllm-0.11", "vllm"])
 @pytest.mark.parametrize("choice", ["auto", "required"])
 def test_the_stream_helper_assembles_calls(client: openai.OpenAI, dialect: str, choice: str) -> None:
     helper: Any = client.chat.completions.stream

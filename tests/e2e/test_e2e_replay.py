@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from adapters.openai.conform import conform
+from adapters.openai.thoughts import both_names
 from deploy.local import ContainerReply, ContainerRequest, Endpoint
 from tests.support.stack import KEY, Gateway, config, model, running_gateway, running_local
 
@@ -113,7 +114,7 @@ def recorded_payloads(recording: dict[str, Any]) -> list[str]:
 def as_relayed(document: dict[str, Any], name: str) -> Any:
     """Return what a caller should see of a container's document."""
     document = {**document, "model": name}
-    return json.loads(conform(json.dumps(document, separators=(",", ":")).encode()))
+    return json.loads(both_names(conform(json.dumps(document, separators=(",", ":")).encode())))
 
 
 @pytest.mark.parametrize("recording", recordings(stream=False, failed=False))

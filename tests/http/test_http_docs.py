@@ -201,6 +201,13 @@ VALUES: list[Any] = [
     *([[0]], [[2**31 - 1]], [[2**31]], [[1]] * 256, [[1]] * 257),
     *({"regex": "x"}, {"regex": 1}, {"regex": "x" * 8193}, {"choice": ["a"]}, {"choice": [""]}, {"choice": "a"}),
     *({"json": {}}, {"json": 1}, {"grammar": "x"}, {"structural_tag": {}}, {"backend": "x"}, {"json_object": True}),
+    *({"json_object": False}, {"regex": "x", "grammar": "x"}, {"regex": "x", "json": None}, {"structural_tag": "{}"}),
+    *({"whitespace_pattern": "x", "disable_any_whitespace": True, "regex": "x"}, {"json": "[]"}, " {}", "[]", "left"),
+    *(
+        {"type": "json"},
+        {"type": "structural_tag"},
+        {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
+    ),
     *([{"role": "user", "content": "x"}], [{"role": "user"}], [{"content": "x"}], [{"role": 1}]),
     *([{"role": "user", "content": []}], [{"role": "user", "content": [{"type": "text", "text": "x"}]}]),
     *(

@@ -18,6 +18,7 @@ RECORD = (
     b'{"id":"chatcmpl-a43029ecba8d9125","object":"chat.completion.chunk","created":1795331134,"model":"lmi",'
     b'"choices":[{"index":0,"delta":{"content":" help"},"logprobs":null,"finish_reason":null,"token_ids":null}]}'
 )
+THOUGHT = RECORD.replace(b'"content"', b'"reasoning"')
 RUNNING_USAGE = RECORD[:-1] + b',"usage":{"prompt_tokens":18,"total_tokens":19,"completion_tokens":1}}'
 REPLY = (
     b'{"id":"chatcmpl-1","object":"chat.completion","created":1795331134,"model":"lmi","choices":[{"index":0,"message":'
@@ -68,6 +69,7 @@ def main() -> None:
             ("8 records a read", RECORD, 8),
             ("64 records a read", RECORD, 64),
             ("64, cut in records", RECORD, 64),
+            ("64 of thoughts", THOUGHT, 64),
             ("64, usage in each", RUNNING_USAGE, 64),
         ):
             decoder = adapter.stream_decoder(call)

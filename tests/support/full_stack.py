@@ -19,6 +19,16 @@ DIALECTS = {
     "vllm-0.11": ("vllm", "0.11"),
     "vllm": ("vllm", "0.33"),
 }
+FURTHER_DIALECTS = {
+    "lmi16": ("lmi", "16"),
+    "lmi17": ("lmi", "17"),
+    "lmi18": ("lmi", "18"),
+    "lmi23": ("lmi", "23"),
+    "vllm-0.8": ("vllm", "0.8"),
+}
+"""Versions that differ from all of the others in some field; few tests need them."""
+PARSERLESS = ("lmi15", "lmi16", "lmi18", "lmi27", "vllm-0.9", "vllm")
+"""Dialects that also run without a tool parser, as `parserless-<dialect>`."""
 LIMIT_S = 0.2
 """How long the slow SageMaker waits for a whole answer, in place of 60 seconds."""
 PACE: dict[str, Any] = {"token_delay_s": 0.015}
@@ -45,10 +55,17 @@ class Stack:
 
 @contextmanager
 def running_stack() -> Iterator[Stack]:
-    """Run it all; every model of DIALECTS comes in the variants "", "-invoke" and "-stream", and slow ones of each."""
-    fast: dict[str, Container | Endpoint] = {name.replace(".", "-"): build(name) for name in DIALECTS}
+    """Run it all; models of DIALECTS and FURTHER_DIALECTS come in the variants "", "-invoke" and "-stream".
+
+    Those of DIALECTS have slow variants, too.
+    """
+    fast: dict[str, Container | Endpoint] = {
+        name.replace(".", "-"): build(name) for name in (*DIALECTS, *FURTHER_DIALECTS)
+    }
+    parserless = {f"parserless-{name.replace('.', '-')}": build(name, tool_parser=False) for name in PARSERLESS}
     endpoints: dict[str, Container | Endpoint] = {
         **fast,
+        **parserless,
         "blind": build("lmi27", vision=False),
         "heavy": build("lmi27"),
         "light": build("vllm"),
@@ -91,6 +108,15 @@ def _models(slow_url: str) -> list[dict[str, Any]]:
             model(f"{name}-slow-invoke", container, version, unary="invoke", deployment=slow, attempts=1),
             model(f"{name}-slow-stream", container, version, unary="stream", deployment=slow),
         ]
+    for name, (container, version) in FURTHER_DIALECTS.items():
+        endpoint = {"endpoint": name.replace(".", "-")}
+        models += [
+            model(name, container, version, deployment=endpoint),
+            model(f"{name}-invoke", container, version, unary="invoke", deployment=endpoint),
+            model(f"{name}-stream", container, version, unary="stream", deployment=endpoint),
+        ]
+    every = DIALECTS | FURTHER_DIALECTS
+    models += [model(f"parserless-{name}", *every[name]) for name in PARSERLESS]
     late = {"endpoint": "late", "endpoint_url": slow_url}
     lmi27 = {"endpoint": "lmi27"}
     one: dict[str, Any] = {"region": "us-east-1", "container": "lmi", "version": "27"}
