@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from adapters.errors import ContainerFault
+
+if TYPE_CHECKING:
+    from adapters.openai.media import MediaPart
 
 
 class Surface(StrEnum):
@@ -55,6 +58,10 @@ class Call:
     context_length: int | None = None
     """Tokens the model's prompt and answer may have together, for surfaces whose default cap is what is left of them;
     None where the configuration does not say."""
+    media: tuple[MediaPart, ...] = ()
+    """Images, sounds and films of the prompt, in its order."""
+    part_types: frozenset[str] = frozenset()
+    """Types of content parts other than `text`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from adapters.base import Assembler, Call, StreamDecoder, Whole
+from adapters.drift.parts import check_parts
 from adapters.drift.vllm import translator
 from adapters.errors import ContainerFault, FaultKind, MalformedReply, UnsupportedParameter
 from adapters.framing.jsonlines import LineSplitter
@@ -84,6 +85,8 @@ class Lmi:
         )
 
     def encode(self, call: Call, *, stream: bool) -> bytes:
+        if call.part_types:
+            check_parts(call.part_types, self._minor)
         if self._adapter is not None and "adapters" in call.raw:
             raise UnsupportedParameter("This model is an adapter itself.", "adapters")
         return emit.body(self._translate(call), stream=stream, served_model_name=self._served, own=self._own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from adapters.base import Adapter
 from adapters.lmi import FIRST_WITH_ADAPTERS, VLLM_MINOR, Lmi
 from adapters.lmi_inputs import LmiInputs
+from adapters.openai.urls import UrlPolicy
 from adapters.tgi.behind_frames import NewStamp, Stamp
 from adapters.tgi.container import Tgi
 from adapters.tgi.face import GenerateFace
@@ -29,7 +30,7 @@ def make(
     max_reply_bytes: int = DEFAULT_MAX_REPLY_BYTES,
     schema: str = "openai",
     messages_api: bool = False,
-    image_hosts: tuple[str, ...] | None = None,
+    image_urls: UrlPolicy | None = None,
     new_stamp: NewStamp = no_stamp,
 ) -> Adapter:
     """Return the adapter of a container.
@@ -45,7 +46,7 @@ def make(
         max_reply_bytes: the longest whole reply.
         schema: `openai`, or `tgi` for an LMI container that is asked for texts by `inputs` and `parameters`.
         messages_api: a TGI container before 2.4 takes chats, and no texts.
-        image_hosts: hosts that image URLs in a text may name, None if the model takes no images; for TGI.
+        image_urls: URLs that images in a text may have, None if the model takes no images; for TGI.
         new_stamp: makes up the id and the time of a reply whose container gives it none.
 
     Raises:
@@ -78,7 +79,7 @@ def make(
             (int(major), int(minor)),
             messages_api=messages_api,
             adapter=adapter_name or served_model_name,
-            image_hosts=image_hosts,
+            image_urls=image_urls,
             max_event_bytes=max_event_bytes,
             max_reply_bytes=max_reply_bytes,
             new_stamp=new_stamp,

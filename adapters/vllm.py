@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from adapters.base import Assembler, Call, StreamDecoder, Whole
+from adapters.drift.parts import check_parts
 from adapters.drift.vllm import translator
 from adapters.errors import ContainerFault, MalformedReply
 from adapters.framing.sse import EventSplitter
@@ -59,6 +60,8 @@ class Vllm:
         )
 
     def encode(self, call: Call, *, stream: bool) -> bytes:
+        if call.part_types:
+            check_parts(call.part_types, self._minor)
         return emit.body(self._translate(call), stream=stream, served_model_name=self._served)
 
     def decode_whole(self, call: Call, body: bytes) -> Whole | ContainerFault:

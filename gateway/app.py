@@ -3,6 +3,7 @@
     Config ─▶ KeyStore ─▶ Authenticator ──────────────┐
            ─▶ Origins, CredentialStore, Signer ─▶ SageMakerTarget ┐
            ─▶ adapters.make ──────────────────────────────────────┴▶ Lane ─▶ Catalog
+           ─▶ Resolver ─▶ Hop ─▶ Fetcher ─▶ Library ─▶ Preparer ──────┐
            ─▶ PrometheusTelemetry, RetryBudget ─▶ Dispatcher ─▶ GeneratingRoute, with a Face each ─▶ Litestar
 
 Every object is built here, once; nothing else builds one of these.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -45,6 +47,12 @@ from gateway.http.running import Running
 from gateway.http.tgi import ModelChoice, TgiFace
 from gateway.http.tgi_info import HealthAnswer, InfoAnswer
 from gateway.http.tgi_tokenize import ChatTokensFace, TextTokensFace, Tokenizer, Tokenizing
+from gateway.media.fetch import Fetcher
+from gateway.media.hop import Hop
+from gateway.media.library import Library, Shelf
+from gateway.media.policies import url_policy
+from gateway.media.prepare import Preparer
+from gateway.media.resolver import Resolver
 from gateway.routing.attempts import RetryBudget
 from gateway.routing.catalog import Catalog, ServedModel
 from gateway.routing.lane import Lane
@@ -110,7 +118,7 @@ class Upstream:
             max_reply_bytes=settings.max_reply_bytes,
             schema=deployment.schema,
             messages_api=deployment.messages_api,
-            image_hosts=model.image_hosts if "image" in model.modalities else None,
+            image_urls=url_policy(model).of_container if "image" in model.modalities else None,
             new_stamp=_new_stamp,
         )
         return Lane(target, adapter, deployment.weight)
@@ -135,6 +143,7 @@ def build(config: Config) -> Litestar:
     keys = FileKeyStore(config.keys, _names(config)) if config.keys else None
     authenticate = Authenticator(keys)
     running = Running()
+    media = _media(config, telemetry)
     dispatcher = Dispatcher(RetryBudget(), telemetry)
 
     frontend = GatewayProtocol.frontend = Frontend(
@@ -155,6 +164,7 @@ def build(config: Config) -> Litestar:
             complete=complete,
             telemetry=telemetry,
             running=running,
+            media=media,
             max_body_bytes=settings.max_body_bytes,
             write_timeout_s=settings.write_timeout_s,
         )
@@ -204,6 +214,7 @@ def build(config: Config) -> Litestar:
             yield
         finally:
             measuring.cancel()
+            await media.close()
             await upstream.credentials.stop()
             upstream.origins.close()
 
@@ -264,6 +275,26 @@ def _handler(path: str, answer: Route) -> Any:
 def _new_stamp() -> Stamp:
     """Return the id and the time of a reply that its container leaves without."""
     return Stamp(secrets.token_hex(12), int(time.time()))
+
+
+def _media(config: Config, telemetry: PrometheusTelemetry) -> Preparer:
+    settings = config.settings
+    fetching = any(model.media.urls == "fetch" and model.modalities != ("text",) for model in config.models)
+    # Where nothing is fetched the authorities need not be read; a context without any trusts nobody.
+    tls = ssl.create_default_context() if fetching else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    library = Library(
+        Fetcher(Hop(tls, Resolver()), concurrent=settings.media_fetches),
+        Shelf(settings.media_cache_bytes),
+        telemetry,
+        fresh_s=settings.media_cache_s,
+    )
+    return Preparer(
+        [model for base in config.models for model, _ in with_adapters(base)],
+        library,
+        telemetry,
+        max_bytes=settings.max_upstream_body_bytes,
+        threads=settings.media_threads,
+    )
 
 
 async def _measure_often(upstream: Upstream) -> None:

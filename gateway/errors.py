@@ -4,7 +4,7 @@
     ├── caller's   InvalidRequest (400) ─ InvalidJson · MissingParameter · ContextLengthExceeded · UpstreamRejected …
     │              MissingKey · InvalidKey (401) · ModelNotFound · RouteNotFound (404) · MethodNotAllowed (405)
     │              RequestTimeout (408) · RequestTooLarge (413) · UnsupportedMediaType (415) · HeadersTooLarge (431)
-    ├── ours       InternalError (500) · ShuttingDown (503)
+    ├── ours       InternalError (500) · GatewayBusy · ShuttingDown (503)
     └── upstream's UpstreamError · UpstreamProtocol · UpstreamAuth · UpstreamTls · UpstreamMisconfigured (502)
                    UpstreamUnavailable · UpstreamThrottled · ModelNotReady (503) · UpstreamTimeout (504)
 
@@ -118,6 +118,12 @@ class UpstreamRejected(InvalidRequest):
     code = "upstream_rejected"
 
 
+class InvalidImageUrl(InvalidRequest):
+    """A URL in the prompt could not be fetched, or leads to something else; OpenAI's word, for sounds and films too."""
+
+    code = "invalid_image_url"
+
+
 class MissingKey(GatewayError):
     """No API key came with the request."""
 
@@ -157,7 +163,7 @@ class RequestTimeout(GatewayError):
 
 
 class RequestTooLarge(GatewayError):
-    """The body is over the limit."""
+    """The body is over the limit, as it came or as it would go to SageMaker."""
 
     status, type, code = 413, "invalid_request_error", "request_too_large"
 
@@ -185,6 +191,12 @@ class MalformedHttp(GatewayError):
 
 class InternalError(GatewayError):
     """A defect of the gateway; the log has the traceback."""
+
+
+class GatewayBusy(GatewayError):
+    """The gateway has no room for work that this call needs."""
+
+    status, code = 503, "gateway_busy"
 
 
 class ShuttingDown(GatewayError):

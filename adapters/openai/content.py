@@ -1,19 +1,22 @@
 """The messages of a chat: their shape, and what their parts may bring with them.
 
-Part types are those vLLM acts upon (MM_PARSER_MAP in vllm/entrypoints/chat_utils.py, 0.8 to 0.33). vLLM also takes
-parts without a type, and a media key in a part of another type once the part has a `uuid`; neither gets past here.
+Part types are those vLLM acts upon (MM_PARSER_MAP in vllm/entrypoints/chat_utils.py, from 0.32 on in vllm/renderers;
+0.8 to 0.33). vLLM also takes parts without a type, and a media key in a part of another type once the part has a
+`uuid`; neither gets past here. No version takes OpenAI's `file` parts, and none acts upon an image's `detail`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from adapters.openai.caps import MAX_MEDIA_PARTS
 from adapters.openai.duplicates import duplicate_name, twice
+from adapters.openai.media import Kind, MediaPart
 from adapters.openai.refusal import BadRequest, wrong_type, wrong_value
-from adapters.openai.urls import Kind, check_base64, check_media_url
+from adapters.openai.urls import check_base64, check_media_url
 
 if TYPE_CHECKING:
     from adapters.openai.request import FieldPolicy
@@ -37,12 +40,27 @@ _MEDIA: dict[str, Kind] = {
 _MEDIA_KEYS = frozenset({"image_url", "audio_url", "input_audio", "video_url", "image_pil", "file", "data"})
 """Keys from which a container takes media, whatever the part's type."""
 _AUDIO_FORMATS = frozenset({"wav", "mp3", "mp4", "aac", "ogg", "opus", "flac", "webm", "m4a"})
+_DETAILS = ("auto", "low", "high")
+"""OpenAI's own; vLLM refuses others, though it does not act upon these."""
 
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def check_messages(messages: object, raw: msgspec.Raw, policy: FieldPolicy) -> None:
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What checked messages hold besides text."""
+
+    media: tuple[MediaPart, ...] = ()
+    """In the order of the messages. Embeddings are not among them."""
+    part_types: frozenset[str] = frozenset()
+    """Types of parts other than `text`."""
+
+
+TEXT_ONLY = Contents()
+
+
+def check_messages(messages: object, raw: msgspec.Raw, policy: FieldPolicy) -> Contents:
     """Check `messages` as decoded; `raw` is the same as the caller wrote it.
 
     Raises:
@@ -53,7 +71,8 @@ def check_messages(messages: object, raw: msgspec.Raw, policy: FieldPolicy) -> N
     if not messages:
         raise wrong_value("messages", "must not be empty")
     with_media: list[int] = []
-    media = 0
+    media: list[MediaPart] = []
+    types: set[str] = set()
     for number, message in enumerate(messages):
         if not isinstance(message, dict):
             raise wrong_type(f"messages[{number}]", "an object", message)
@@ -65,23 +84,24 @@ def check_messages(messages: object, raw: msgspec.Raw, policy: FieldPolicy) -> N
             raise wrong_type(f"messages[{number}].role", "a string", role)
         content = message.get("content")
         if isinstance(content, list):
-            found = _check_parts(content, f"messages[{number}].content", policy)
-            if found:
+            if _check_parts(content, number, policy, media, types):
                 with_media.append(number)
-                media += found
         elif content is not None and not isinstance(content, str):
             raise wrong_type(f"messages[{number}].content", "a string or an array of parts", content)
     if with_media:
-        if media > MAX_MEDIA_PARTS and "messages" not in policy.allow_fields:
-            raise wrong_value("messages", f"must hold at most {MAX_MEDIA_PARTS} images, sounds and films, not {media}")
+        if len(media) > MAX_MEDIA_PARTS and "messages" not in policy.allow_fields:
+            most = f"must hold at most {MAX_MEDIA_PARTS} images, sounds and films, not {len(media)}"
+            raise wrong_value("messages", most)
         raw_messages = _raw_list(raw)
         for number in with_media:
             _check_single(raw_messages[number], f"messages[{number}]")
+    return Contents(tuple(media), frozenset(types)) if types else TEXT_ONLY
 
 
-def _check_parts(parts: list[Any], path: str, policy: FieldPolicy) -> int:
-    """Check the parts of one message; return how many of them are media."""
-    media = 0
+def _check_parts(parts: list[Any], message: int, policy: FieldPolicy, media: list[MediaPart], types: set[str]) -> bool:
+    """Check the parts of one message, add its media and their types; return whether some part is no text."""
+    path = f"messages[{message}].content"
+    other = False
     for number, part in enumerate(parts):
         if not isinstance(part, dict):
             raise wrong_type(f"{path}[{number}]", "an object", part)
@@ -92,13 +112,22 @@ def _check_parts(parts: list[Any], path: str, policy: FieldPolicy) -> int:
                 raise wrong_type(f"{path}[{number}].{text_key}", "a string", part.get(text_key))
             if len(part) > 2:
                 _check_keys(part, None, f"{path}[{number}]")
+            if kind != "text":
+                types.add(part["type"])
         else:
-            media += 1
-            _check_media(part, kind, f"{path}[{number}]", policy)
-    return media
+            other = True
+            found = _check_media(part, kind, (message, number), policy)
+            types.add(part["type"])
+            if found is not None:
+                media.append(found)
+    return other
 
 
-def _check_media(part: dict[str, Any], part_type: object, path: str, policy: FieldPolicy) -> None:
+def _check_media(
+    part: dict[str, Any], part_type: object, place: tuple[int, int], policy: FieldPolicy
+) -> MediaPart | None:
+    """Check a part that is no text; return it, or None for embeddings."""
+    path = "messages[{}].content[{}]".format(*place)
     if part_type is None:
         raise BadRequest(f"The field {path}.type is required.", f"{path}.type", "missing_required_parameter")
     if not isinstance(part_type, str):
@@ -106,26 +135,33 @@ def _check_media(part: dict[str, Any], part_type: object, path: str, policy: Fie
     if part_type.endswith("_embeds"):
         if part_type not in policy.allow_fields:
             raise _not_allowed(f"{path}.type", part_type)
-        return
+        return None
     kind = _MEDIA.get(part_type)
     if kind is None or kind not in policy.modalities:
-        raise wrong_value(f"{path}.type", f"is {part_type[:64]!r}, which this model does not take")
+        hint = ": send its text, or its pages as images" if part_type == "file" else ""
+        raise wrong_value(f"{path}.type", f"is {part_type[:64]!r}, which this model does not take{hint}")
     key = "image_url" if part_type == "input_image" else part_type
     _check_keys(part, key, path)
-    payload, path = part.get(key), f"{path}.{key}"
-    if part_type == "input_image":
-        url = payload
-    else:
+    payload = part.get(key)
+    keys: tuple[str, ...] = (key,)
+    holder = part
+    if part_type != "input_image":
+        path = f"{path}.{key}"
         if not isinstance(payload, dict):
             raise wrong_type(path, "an object", payload)
         _check_keys(payload, "data" if part_type == "input_audio" else None, path)
         if part_type == "input_audio":
             _check_sound(payload, path)
-            return
-        url, path = payload.get("url"), f"{path}.url"
-    if not isinstance(url, str):
-        raise wrong_type(path, "a string", url)
-    check_media_url(url, kind, path, policy.image_hosts)
+            return MediaPart(kind, *place, (key, "data"), payload["data"], remote=False)
+        holder, payload, keys = payload, payload.get("url"), (key, "url")
+    if "detail" in holder and holder["detail"] not in _DETAILS:
+        raise wrong_value(f"{path}.detail", f"must be one of {', '.join(_DETAILS)}")
+    path = f"{path}.{keys[-1]}"
+    if not isinstance(payload, str):
+        raise wrong_type(path, "a string", payload)
+    media_type = check_media_url(payload, kind, path, policy.urls, policy.max_pixels)
+    remote = policy.urls.mode == "fetch" and not payload.startswith("data:")
+    return MediaPart(kind, *place, keys, payload, remote, media_type)
 
 
 def _check_sound(sound: dict[str, Any], path: str) -> None:

@@ -48,6 +48,11 @@ def body(call: Call, *, stream: bool, served_model_name: bytes | None, own: byte
     return b"".join(parts)
 
 
+def most_bytes(call: Call) -> int:
+    """Return how long a body can become, whatever names and options an adapter adds but the served model name."""
+    return sum(len(_name(name)) + len(value) + 1 for name, value in call.raw.items()) + len(_STREAM) + 8
+
+
 def wants_running_usage(call: Call) -> bool:
     """Say whether every chunk is to have usage: vLLM's `continuous_usage_stats`, which needs `include_usage`."""
     options = call.values.get("stream_options")

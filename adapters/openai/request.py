@@ -19,11 +19,12 @@ import msgspec
 from adapters.base import Call, Surface
 from adapters.openai import fields
 from adapters.openai.caps import MAX_CHOICES
-from adapters.openai.content import check_messages
+from adapters.openai.content import TEXT_ONLY, check_messages
 from adapters.openai.duplicates import duplicate_name, twice
 from adapters.openai.formats import respelt
 from adapters.openai.refusal import BadRequest, wrong_type, wrong_value
 from adapters.openai.rules import RULES, check_together, without_effect
+from adapters.openai.urls import DATA_ONLY, UrlPolicy
 
 __all__ = ["BadRequest", "Draft", "FieldPolicy", "check", "read"]
 
@@ -45,8 +46,10 @@ class FieldPolicy:
     """Fields that are neither OpenAI's nor vLLM's."""
     allow_fields: frozenset[str] = frozenset()
     """Fields that are refused, or capped, by default and pass for this model."""
-    image_hosts: tuple[str, ...] = ()
-    """Hosts that https media URLs may name, `*.example.com` for subdomains; with none, only data: URLs pass."""
+    urls: UrlPolicy = DATA_ONLY
+    """Which URLs besides data: URLs the media of a prompt may have."""
+    max_pixels: int | None = None
+    """Of each image in a data: URL, None for any number."""
     modalities: tuple[str, ...] = ("text",)
     context_length: int | None = None
     """Tokens of prompt and answer together."""
@@ -152,8 +155,9 @@ def check(draft: Draft, policy: FieldPolicy) -> Call:
     if form is not None and "value" in form:
         values, raw = respelt(values, raw)
 
+    contents = TEXT_ONLY
     if surface is Surface.CHAT:
-        check_messages(values["messages"], raw["messages"], policy)
+        contents = check_messages(values["messages"], raw["messages"], policy)
         prompts = 1
         max_tokens = values.get("max_completion_tokens", values.get("max_tokens"))
     else:
@@ -186,6 +190,8 @@ def check(draft: Draft, policy: FieldPolicy) -> Call:
         include_usage=options.get("include_usage") is True,
         choices=choices,
         max_tokens=max_tokens,
+        media=contents.media,
+        part_types=contents.part_types,
     )
 
 

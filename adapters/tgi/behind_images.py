@@ -12,16 +12,16 @@ from typing import Any
 from adapters.base import Call, Surface
 from adapters.errors import UnsupportedParameter
 from adapters.openai.refusal import BadRequest
-from adapters.openai.urls import check_media_url
+from adapters.openai.urls import UrlPolicy, check_media_url
 
 _BEGINNING, _END = "![](", ")"
 
 
-def check_texts(call: Call, hosts: tuple[str, ...]) -> None:
+def check_texts(call: Call, urls: UrlPolicy) -> None:
     """Pass a chat or text completion for a model with vision.
 
     Args:
-        hosts: those that https URLs may name.
+        urls: those that the container may be sent to.
 
     Raises:
         UnsupportedParameter: the container would fetch something that may not be fetched.
@@ -30,10 +30,10 @@ def check_texts(call: Call, hosts: tuple[str, ...]) -> None:
     for name in names:
         for text in _texts(call.values.get(name)):
             if _BEGINNING in text:
-                _check(text, name, hosts)
+                _check(text, name, urls)
 
 
-def _check(text: str, param: str, hosts: tuple[str, ...]) -> None:
+def _check(text: str, param: str, urls: UrlPolicy) -> None:
     for after in text.split(_BEGINNING)[1:]:
         url, end, _ = after.partition(_END)
         if not end:
@@ -41,7 +41,7 @@ def _check(text: str, param: str, hosts: tuple[str, ...]) -> None:
                 "This model's container takes ![]( for the beginning of an image, so a ) must follow.", param
             )
         try:
-            check_media_url(url, "image", f"the image URL in {param}", hosts)
+            check_media_url(url, "image", f"the image URL in {param}", urls, None)
         except BadRequest as error:
             raise UnsupportedParameter(error.message, param) from None
 

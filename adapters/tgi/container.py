@@ -13,6 +13,7 @@ from functools import partial
 from adapters.base import Assembler, Call, StreamDecoder, Surface, Whole
 from adapters.errors import ContainerFault, MalformedReply, UnsupportedParameter
 from adapters.framing.sse import EventSplitter
+from adapters.openai.urls import UrlPolicy
 from adapters.tgi import behind_chat, behind_table
 from adapters.tgi.behind_chat_request import chat_body
 from adapters.tgi.behind_chat_stream import ChatGatherer, ChatRelay
@@ -40,7 +41,7 @@ class Tgi:
         *,
         messages_api: bool,
         adapter: str | None,
-        image_hosts: tuple[str, ...] | None,
+        image_urls: UrlPolicy | None,
         max_event_bytes: int,
         max_reply_bytes: int,
         new_stamp: NewStamp,
@@ -50,7 +51,7 @@ class Tgi:
         Args:
             messages_api: a container before 2.4 runs with MESSAGES_API_ENABLED.
             adapter: the LoRA adapter that answers, None for the model itself.
-            image_hosts: hosts that image URLs in a text may name; None if the model takes no images, and so takes such
+            image_urls: URLs that images in a text may have; None if the model takes no images, and so takes such
                 a text for text.
             max_event_bytes: the longest record of a stream.
             max_reply_bytes: the longest whole reply.
@@ -61,7 +62,7 @@ class Tgi:
         self._generates = every or not messages_api
         self._escapes = behind_table.ALL_SCHEMAS <= version < behind_table.CALLS_WITH_NAMES
         self._adapter = adapter
-        self._image_hosts = image_hosts
+        self._image_urls = image_urls
         self._max_reply_bytes = max_reply_bytes
         self._splitter = partial(EventSplitter, max_event_bytes)
         self._wire = FrameWire(splitter=self._splitter, judge=judge_reply, unglue=never_glued)
@@ -71,8 +72,8 @@ class Tgi:
         if call.surface is Surface.GENERATE:
             self._must_generate("inputs")
             return native_body(call, self._version, adapter=self._adapter, stream=stream)
-        if self._image_hosts is not None:
-            check_texts(call, self._image_hosts)
+        if self._image_urls is not None:
+            check_texts(call, self._image_urls)
         if call.surface is Surface.CHAT:
             if not self._chats:
                 raise UnsupportedParameter("This model cannot chat: its container completes texts only.", "messages")

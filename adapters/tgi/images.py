@@ -30,7 +30,7 @@ def check(inputs: str, policy: FieldPolicy) -> list[str]:
         raise invalid(f"`inputs` must hold at most {MAX_MEDIA_PARTS} images. Given: {len(urls)}")
     for url in urls:
         try:
-            check_media_url(url, "image", "inputs", policy.image_hosts)
+            check_media_url(url, "image", "inputs", policy.urls.of_container, policy.max_pixels)
         except BadRequest as error:
             raise invalid(error.message) from None
     return urls

@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints
 from gateway.config import containers
 from gateway.config.kinds import Expected, Loc, Section
 from gateway.config.lora import Adapter, every_adapter, faults_of_adapters, public_name
+from gateway.config.media import Media
 from gateway.config.names import AwsName, PublicName
 from gateway.config.settings import Origin, Settings
 from gateway.config.tgi import Tgi
@@ -186,7 +187,10 @@ class Model(Section):
         ],
         ...,
     ] = ()
-    """Hosts that https image URLs may name, `*.example.com` for subdomains; with none, only data: URLs pass."""
+    """Hosts that the URLs of images, sounds and films may name, `*.example.com` for subdomains; with none, every public
+    host may be fetched from."""
+    media: Media = Media()
+    """What may be fetched for prompts, and how it is made to fit."""
     attempts: Annotated[int, Field(ge=1, le=5)] = 2
     """At most this many attempts a call, all before the first byte; 1 never repeats one."""
     timeouts: Timeouts = Timeouts()
@@ -202,6 +206,8 @@ class Model(Section):
         deployments = data.get("deployments")
         if deployments and all(deployment and deployment.get("weight") == 0 for deployment in deployments):
             yield ("deployments",), "every deployment has weight 0, so the model could never be served"
+        if (data.get("media") or {}).get("urls") == "pass" and not data.get("image_hosts"):
+            yield ("media", "urls"), "pass needs image_hosts: the hosts a container may be sent to"
 
 
 def with_adapters(model: Model) -> Iterator[tuple[Model, Adapter | None]]:

@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.config.kinds import Section, kinds
 from gateway.config.lora import Adapter
+from gateway.config.media import Media
 from gateway.config.models import Deployment, Key, Model, ModelsFile, Timeouts
 from gateway.config.settings import PREFIX, Settings
 from gateway.config.tgi import Tgi
@@ -26,6 +27,7 @@ SECTIONS: dict[str, type[Section]] = {
     "keys": Key,
     "tgi": Tgi,
     "models": Model,
+    "media": Media,
     "timeouts": Timeouts,
     "deployments": Deployment,
     "adapters": Adapter,

@@ -61,7 +61,10 @@ class Settings(Section):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The least severe log records that are written."""
     max_body_bytes: Bytes = 6_291_456
-    """Largest request body; SageMaker itself takes 6 MiB (6291456)."""
+    """Largest request body that callers may send. It may be more than `max_upstream_body_bytes` where images are scaled
+    down."""
+    max_upstream_body_bytes: Bytes = 6_291_456
+    """Largest request body that is sent on; SageMaker itself takes 6 MiB (6291456)."""
     max_header_bytes: Bytes = 65_536
     """Largest request line and headers together."""
     header_timeout_s: Seconds = 10.0
@@ -80,6 +83,14 @@ class Settings(Section):
     """Largest whole reply."""
     drain_timeout_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Seconds that running calls may take to end after a stop signal; 0 cuts them at once."""
+    media_fetches: Annotated[int, Field(ge=1, le=1000)] = 32
+    """URLs of prompts that a worker fetches at the same time."""
+    media_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    """Images that a worker scales at the same time."""
+    media_cache_bytes: Annotated[int, Field(ge=0, le=1 << 36)] = 67_108_864
+    """Memory of each worker for what was fetched and scaled; 0 keeps nothing."""
+    media_cache_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    """Seconds that a URL is not asked for again; then its host is asked whether it has changed."""
     docs_enabled: bool = True
     """Serve the API's own documentation."""
     metrics_enabled: bool = True

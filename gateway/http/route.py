@@ -1,7 +1,8 @@
 """A generating call, from the request's bytes to the answer's: `POST /v1/chat/completions` and its like.
 
 1. Who is calling: the key, before the body is read.
-2. The body: read, parsed once, its model looked up, its fields checked against the model's policy.
+2. The body: read, parsed once, its model looked up, its fields checked against the model's policy; with images and
+   the like, made ready by `media/`.
 3. The walk (`dispatch.py`) to a container and back.
 4. The answer: a whole one in one write; a stream by a relay, which after its first event needs no task.
 
@@ -30,6 +31,7 @@ from gateway.http.protocol import GatewayProtocol, connection_of
 from gateway.http.relay import Ending, Relay
 from gateway.http.request import read_body, read_head
 from gateway.http.running import Running
+from gateway.media.prepare import Preparer
 from gateway.routing.catalog import ServedModel
 from gateway.telemetry.events import CallRecord, Telemetry
 
@@ -51,6 +53,7 @@ class GeneratingRoute:
         complete: Complete | None = None,
         telemetry: Telemetry,
         running: Running,
+        media: Preparer,
         max_body_bytes: int,
         write_timeout_s: float,
     ) -> None:
@@ -61,6 +64,7 @@ class GeneratingRoute:
         self._complete = complete or dispatcher.complete
         self._telemetry = telemetry
         self._running = running
+        self._media = media
         self._max_body_bytes = max_body_bytes
         self._write_timeout_s = write_timeout_s
 
@@ -88,6 +92,9 @@ class GeneratingRoute:
             if body is None:
                 raise asyncio.CancelledError
             model, call = face.take(body, principal, name, record)
+            if call.media or len(body) > self._media.max_bytes:
+                _Waiter(connection)  # a caller who leaves meanwhile stops what is fetched for the call
+                call = await self._media.prepare(call, model.name)
             if not call.stream:
                 await self._whole(model, call, record, connection)
             else:

@@ -8,6 +8,7 @@ from adapters.openai.request import FieldPolicy
 from gateway.auth.principal import Principal
 from gateway.config.models import Model
 from gateway.errors import ModelNotFound
+from gateway.media.policies import url_policy
 from gateway.routing.balancer import Balancer
 from gateway.routing.lane import Lane
 
@@ -29,7 +30,8 @@ class ServedModel:
         self.policy = FieldPolicy(
             unknown_fields=config.unknown_fields,
             allow_fields=frozenset(config.allow_fields),
-            image_hosts=config.image_hosts,
+            urls=url_policy(config),
+            max_pixels=config.media.max_pixels,
             modalities=config.modalities,
             context_length=config.context_length,
         )

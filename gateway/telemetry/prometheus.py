@@ -92,6 +92,22 @@ class PrometheusTelemetry:
             ["model"],
             registry=registry,
         )
+        # 9 outcomes; 3 results; ≤ 50 models.
+        self._media_fetches = Counter(
+            "gateway_media_fetches_total", "Fetches of URLs in prompts.", ["outcome"], registry=registry
+        )
+        self._media_seconds = Counter(
+            "gateway_media_fetch_seconds_total", "What fetches of URLs in prompts took.", registry=registry
+        )
+        self._media_bytes = Counter(
+            "gateway_media_fetched_bytes_total", "Bytes that URLs in prompts led to.", registry=registry
+        )
+        self._media_cache = Counter(
+            "gateway_media_cache_total", "Looks into the cache of fetched URLs.", ["result"], registry=registry
+        )
+        self._media_scaled = Counter(
+            "gateway_media_scaled_total", "Images scaled down so that a call fits.", ["model"], registry=registry
+        )
         self._credentials = Gauge(
             "gateway_credentials_valid",
             "1 while AWS credentials are valid, by identity.",
@@ -145,6 +161,17 @@ class PrometheusTelemetry:
 
     def resent(self, lane: str) -> None:
         self._resent.labels(lane).inc()
+
+    def media_fetched(self, outcome: str, seconds: float, size: int) -> None:
+        self._media_fetches.labels(outcome).inc()
+        self._media_seconds.inc(seconds)
+        self._media_bytes.inc(size)
+
+    def media_cache(self, result: str) -> None:
+        self._media_cache.labels(result).inc()
+
+    def media_scaled(self, model: str) -> None:
+        self._media_scaled.labels(model).inc()
 
     def upstream(self, connections: int, identities: dict[str, bool]) -> None:
         """Take note of the state of connections and credentials."""

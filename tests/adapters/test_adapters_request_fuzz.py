@@ -14,6 +14,7 @@ from adapters.base import Adapter, Call, Surface
 from adapters.drift.vllm import VLLM
 from adapters.errors import UnsupportedParameter
 from adapters.openai.request import BadRequest, FieldPolicy, check, read
+from adapters.openai.urls import UrlPolicy
 from adapters.registry import make
 from gateway.errors import UnsupportedParameterError
 from gateway.http.errors import from_adapter
@@ -26,7 +27,7 @@ ADAPTERS: list[Adapter] = [
 ]
 POLICIES = [
     FieldPolicy(),
-    FieldPolicy(modalities=("text", "image", "audio", "video"), image_hosts=("*.example.com",)),
+    FieldPolicy(modalities=("text", "image", "audio", "video"), urls=UrlPolicy("pass", ("*.example.com",))),
     FieldPolicy(unknown_fields="drop", context_length=4096),
     FieldPolicy(unknown_fields="refuse", allow_fields=frozenset({"cache_salt", "n"})),
     FieldPolicy(allow_fields=frozenset(NAMES), modalities=("text", "image")),

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from adapters.base import Adapter
+from adapters.openai.urls import UrlPolicy
 from adapters.registry import make
 from tests.adapters.behind import asked
 from tests.adapters.calls import HELLO, chat
+from tests.support.pictures import PNG_1, data_url
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
 FORCED = {"type": "function", "function": {"name": "look"}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"a":"b"}'}}
 SOUND = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
-PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+PNG: dict[str, Any] = {"type": "image_url", "image_url": {"url": data_url("png", PNG_1)}}
 
 
 def container(version: str) -> Adapter:
@@ -208,15 +210,15 @@ def test_what_means_nothing_in_a_message_is_refused(message: dict[str, Any], par
 
 # Images hidden in texts
 
-VISION = make("tgi", "3.3", image_hosts=("images.example.com",))
+VISION = make("tgi", "3.3", image_urls=UrlPolicy("pass", ("images.example.com",)))
 
 
 @pytest.mark.parametrize(("given", "param", "message"), [
     pytest.param({"messages": [{"role": "user", "content": "![](https://169.254.169.254/latest)"}]}, "messages",
                  "the image URL in messages must be a data: URL, or name a host this model may fetch from.", id="text"),
     pytest.param({"messages": [{"role": "tool", "content": "![](http://images.example.com/a.png)"}]}, "messages",
-                 "the image URL in messages must be a data: URL, or a plain https URL without user, port or unusual"
-                 " characters.", id="a tool's result"),
+                 "the image URL in messages must be a data: URL, or a plain https URL without another port.",
+                 id="a tool's result"),
     pytest.param({"messages": [{"role": "user", "content": [{"type": "text", "text": "!["},
                                                             {"type": "text", "text": "](https://evil.example/)"}]}]},
                  "messages", "the image URL in messages must be a data: URL, or name a host this model may fetch from.",
@@ -239,7 +241,7 @@ def test_a_model_with_vision_fetches_no_more_from_a_text_than_from_a_part(
 
 
 def test_images_a_model_may_fetch_pass_in_texts_too() -> None:
-    good = [{"role": "user", "content": "a ![](https://images.example.com/a.png) b ![](data:image/png;base64,AAAA)"}]
+    good = [{"role": "user", "content": f"a ![](https://images.example.com/a.png) b ![]({PNG['image_url']['url']})"}]
     assert asked(VISION, chat(messages=good))["messages"] == good
     parts = [{"role": "user", "content": [PNG, {"type": "text", "text": "[a](b) ![alt](c)"}]}]
     assert asked(VISION, chat(messages=parts))["messages"] == parts

@@ -12,6 +12,7 @@ from adapters.errors import UnsupportedParameter
 from adapters.lmi import VLLM_MINOR
 from adapters.openai.assemble import prefers_stream, streamable
 from adapters.openai.request import FieldPolicy
+from adapters.openai.urls import UrlPolicy
 from adapters.registry import make
 from adapters.tgi.parameters import PARAMETERS
 from tests.adapters.generating import generate
@@ -189,7 +190,7 @@ def test_what_vllm_cannot_do_is_refused(
 
 
 def test_images_in_the_prompt_are_refused() -> None:
-    policy = FieldPolicy(modalities=("text", "image"), image_hosts=("a.example",))
+    policy = FieldPolicy(modalities=("text", "image"), urls=UrlPolicy("pass", ("a.example",)))
     with pytest.raises(UnsupportedParameter, match="images in `inputs` are not supported by this model's container"):
         make(*NEWEST).encode(generate("![](https://a.example/b.png)", policy=policy), stream=False)
     call = generate("![](https://a.example/b.png)", max_new_tokens=1)

@@ -9,6 +9,7 @@ import pytest
 
 from adapters.openai.caps import MAX_STOP_CHARS
 from adapters.openai.request import FieldPolicy
+from adapters.openai.urls import UrlPolicy
 from adapters.tgi.parameters import samples
 from adapters.tgi.request import TgiLimits, TgiRefusal, check, read
 from tests.adapters.generating import generate
@@ -183,7 +184,7 @@ def test_a_seed_is_drawn_for_answers_that_tell_it(parameters: dict[str, Any], se
 
 # --- Images ----------------------------------------------------------------------------------------------------------
 
-SIGHTED = FieldPolicy(modalities=("text", "image"), image_hosts=("images.example.com",))
+SIGHTED = FieldPolicy(modalities=("text", "image"), urls=UrlPolicy("pass", ("images.example.com",)))
 
 
 def test_an_image_in_the_prompt_of_a_text_model_is_text() -> None:

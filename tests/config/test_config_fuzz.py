@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.config.kinds import kinds
 from gateway.config.load import Config, parse
 from gateway.config.lora import Adapter
+from gateway.config.media import Media
 from gateway.config.models import Deployment, Key, Model, ModelsFile, Timeouts
 from gateway.config.problems import ConfigError
 from gateway.config.settings import Settings
@@ -21,7 +22,7 @@ EXAMPLE = re.search(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.D
 assert EXAMPLE is not None
 GOOD = EXAMPLE[1]
 
-SECTIONS = (ModelsFile, Settings, Key, Model, Timeouts, Deployment, Adapter)
+SECTIONS = (ModelsFile, Settings, Key, Model, Media, Timeouts, Deployment, Adapter)
 KEYS = [name for section in SECTIONS for name in kinds(section)]
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4) | st.dates()

@@ -103,6 +103,9 @@ def families() -> list[Metric]:
         telemetry.call_ended(record)
     telemetry.attempt("m", "d", "ok")
     telemetry.resent("d")
+    telemetry.media_fetched("ok", 0.1, 1)
+    telemetry.media_cache("hit")
+    telemetry.media_scaled("m")
     telemetry.upstream(1, {"default": True})
     found = list(telemetry.registry.collect())
     assert [metric.name for metric in found if not metric.samples] == [], "some metric was not reached"

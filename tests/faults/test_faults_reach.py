@@ -163,7 +163,7 @@ CARRIERS: dict[str, Any] = {
 
 
 @BOTH
-@pytest.mark.parametrize("hosts", ["", "-hosts"], ids=["no hosts", "one host allowed"])
+@pytest.mark.parametrize("hosts", ["", "-hosts", "-fetch"], ids=["no URLs", "one host passed", "one host fetched"])
 @pytest.mark.parametrize("carrier", [pytest.param(carrier, id=name) for name, carrier in CARRIERS.items()])
 def test_s20_no_url_makes_anybody_call_an_address_inside(
     world: World, listener: socket.socket, dialect: str, hosts: str, carrier: Any

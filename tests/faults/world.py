@@ -24,12 +24,15 @@ ALLOWED_HOST = "images.example.com"
 KINDS: dict[str, dict[str, Any]] = {
     "": {},
     "-assembled": {"unary": "stream"},
-    "-hosts": {"image_hosts": [ALLOWED_HOST]},
+    "-hosts": {"image_hosts": [ALLOWED_HOST], "media": {"urls": "pass"}},
+    "-fetch": {"image_hosts": [ALLOWED_HOST], "media": {"urls": "fetch"}},
     "-hasty": {"timeouts": HASTY},
     "-brief": {"timeouts": BRIEF},
 }
+# Nothing outside this machine is named or called: what is fetched has tests of its own, with a web of its own.
+PLAIN = {"unary": "invoke", "modalities": ["text", "image", "audio", "video"], "media": {"urls": "off"}}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    f"{dialect}{suffix}": (dialect, {"unary": "invoke", "modalities": ["text", "image", "audio", "video"], **options})
+    f"{dialect}{suffix}": (dialect, {**PLAIN, **options})
     for dialect in ("vllm", "lmi")
     for suffix, options in KINDS.items()
 }

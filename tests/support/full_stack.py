@@ -32,7 +32,7 @@ PARSERLESS = ("lmi15", "lmi16", "lmi18", "lmi27", "vllm-0.9", "vllm")
 LIMIT_S = 0.2
 """How long the slow SageMaker waits for a whole answer, in place of 60 seconds."""
 PACE: dict[str, Any] = {"token_delay_s": 0.015}
-SIGHT: dict[str, Any] = {"modalities": ["text", "image"]}
+SIGHT: dict[str, Any] = {"modalities": ["text", "image"], "media": {"urls": "off"}}
 LATE_S = 0.5
 """How long the late container thinks before its first token."""
 COMPONENT = "adapter-component"
