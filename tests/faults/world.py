@@ -11,7 +11,7 @@ from typing import Any
 
 from deploy.local import Call, Container, Endpoint
 from deploy.local.engine import build
-from tests.faults.wire import CHAT, Answer, Caller, ask, chat, request
+from tests.faults.wire import CHAT, Answer, Caller, NoAnswer, ask, chat, request
 from tests.support.stack import Gateway, Local, config, model, running_gateway, running_local
 
 HASTY = {"connect_s": 1, "first_byte_s": 0.4, "gap_s": 0.3, "total_s": 30}
@@ -108,10 +108,19 @@ class World:
 
     def samples(self) -> dict[str, float]:
         """Return every sample of /metrics: `name{label="value"}` → value."""
-        self._scraper.send(request("GET", "/metrics", key=None))
-        lines = self._scraper.answer(to="GET").body.decode().splitlines()
+        try:
+            text = self._scrape()
+        except (OSError, NoAnswer):  # the gateway closes a connection on which nothing has been asked for long
+            self._scraper.close()
+            self._scraper = Caller(self.port)
+            text = self._scrape()
+        lines = text.splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
+
+    def _scrape(self) -> str:
+        self._scraper.send(request("GET", "/metrics", key=None))
+        return self._scraper.answer(to="GET").body.decode()
 
     def counted(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels."""
