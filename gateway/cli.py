@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway import __version__
 from gateway.auth.keys import digest, is_key, new_key
-from gateway.config.containers import LMI_VERSIONS
+from gateway.config.containers import LMI_VERSIONS, completes_only
 from gateway.config.kinds import kind_of, kinds
 from gateway.config.load import Config, load
 from gateway.config.models import Deployment, Key, with_adapters
@@ -280,6 +280,10 @@ def _notes(deployment: Deployment, settings: Settings) -> list[str]:
     url = deployment.endpoint_url or settings.sagemaker_endpoint_url
     told = {
         "weight 0: gets no calls": deployment.weight == 0,
+        "schema tgi": deployment.schema == "tgi",
+        "chats only": deployment.messages_api,
+        "texts only": completes_only(deployment.container, deployment.version, messages_api=deployment.messages_api),
+        "tokenizes": deployment.tokenizes,
         f"component {deployment.inference_component}": deployment.inference_component,
         f"variant {deployment.target_variant}": deployment.target_variant,
         f"container {deployment.target_container_hostname}": deployment.target_container_hostname,

@@ -93,6 +93,27 @@ models:
     ]
 
 
+def test_check_tells_what_a_container_does_not_take() -> None:
+    written(
+        """
+settings: {insecure: true}
+models:
+  - name: m
+    deployments:
+      - {endpoint: a, region: us-east-1, container: tgi, version: 2.3}
+      - {endpoint: b, region: us-east-1, container: tgi, version: 1.4.5, messages_api: true}
+      - {endpoint: c, region: us-east-1, container: tgi, version: 2.4}
+      - {endpoint: d, region: us-east-1, container: lmi, version: 15, schema: tgi}
+      - {endpoint: e, region: us-east-1, container: vllm, version: 0.33, tokenizes: true}
+"""
+    )
+    result = run("check")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line.split("1       ")[1] for line in result.stdout.splitlines()[1:]] == [
+        "texts only", "chats only", "-", "schema tgi", "tokenizes",
+    ]  # fmt: skip
+
+
 def test_check_prints_json() -> None:
     written(KEYED)
     result = run("check", "--json")

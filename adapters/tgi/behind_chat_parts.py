@@ -141,6 +141,7 @@ class ChatReader:
     def _read_end_mark(self) -> list[Part]:
         if self.complete:
             self._over = True
+            self._count()
             return []
         if not self.chunks:
             self._fail(_NOTHING_SAID)
@@ -151,6 +152,7 @@ class ChatReader:
         if not self.complete and self.fault is None:
             self._break("the stream ended before the answer did")
         self._over = True
+        self._count()
         return parts
 
     def _take_call(self, function: Function) -> list[Part]:
@@ -219,8 +221,11 @@ class ChatReader:
         self._take_overlong()
         if not self.complete and not self._over:
             self._break("the stream ended before the answer did" if self.chunks else "the stream holds no answer")
+        self._count()
+
+    def _count(self) -> None:
+        """Make up for usage that older versions do not tell: each chunk is a token, and the prompt's are not known."""
         if self.complete and self.usage is None:
-            # Older versions tell no usage: each chunk is a token, and the prompt's are not known.
             self.usage = Usage(0, self.chunks)
 
     def _take_overlong(self) -> None:

@@ -52,6 +52,9 @@ _OTHER_ROUTE = re.compile(
     r"Failed to deserialize the JSON body into the target type: missing field `(?:inputs|messages|prompt)`"
 )
 """What is always sent is missing there: the container takes another schema than its configured version does."""
+_TOO_LARGE = 413
+_TOO_LONG = "The request is longer than this model's container takes, which is 2 MB (2000000) unless set otherwise."
+"""In place of axum's words for it; `--payload-limit` of router/src/main.rs."""
 
 _values = msgspec.json.Decoder().decode
 
@@ -96,6 +99,8 @@ def decode_error(status: int, body: bytes) -> ContainerFault:
         value = _values(body)
     except INVALID_JSON:
         text = clip(body.decode(errors="replace"))
+        if status == _TOO_LARGE:
+            return ContainerFault(FaultKind.INVALID_REQUEST, _TOO_LONG)
         if _OTHER_ROUTE.match(text):
             return ContainerFault(FaultKind.MISCONFIGURED, text)
         return judge(status, text)

@@ -40,6 +40,10 @@ def _check(text: str, param: str, urls: UrlPolicy) -> None:
             raise UnsupportedParameter(
                 "This model's container takes ![]( for the beginning of an image, so a ) must follow.", param
             )
+        if urls.mode == "off" and not url.startswith("data:"):
+            raise UnsupportedParameter(
+                f"the image URL in {param} must be a data: URL: what a text names is not fetched.", param
+            )
         try:
             check_media_url(url, "image", f"the image URL in {param}", urls, None)
         except BadRequest as error:

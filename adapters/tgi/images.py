@@ -28,9 +28,12 @@ def check(inputs: str, policy: FieldPolicy) -> list[str]:
     urls = _IMAGE.findall(inputs)
     if len(urls) > MAX_MEDIA_PARTS and "messages" not in policy.allow_fields:
         raise invalid(f"`inputs` must hold at most {MAX_MEDIA_PARTS} images. Given: {len(urls)}")
+    of_container = policy.urls.of_container
     for url in urls:
+        if of_container.mode == "off" and not url.startswith("data:"):
+            raise invalid("images in `inputs` must be data: URLs: what a text names is not fetched")
         try:
-            check_media_url(url, "image", "inputs", policy.urls.of_container, policy.max_pixels)
+            check_media_url(url, "image", "inputs", of_container, policy.max_pixels)
         except BadRequest as error:
             raise invalid(error.message) from None
     return urls

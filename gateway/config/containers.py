@@ -29,6 +29,15 @@ _CHATS_OR_TEXTS = re.compile(r"(1\.([4-9]|[1-9][0-9])|2\.[0-3])(\..*)?")
 """Versions of TGI whose `/invocations` takes chats in place of texts if MESSAGES_API_ENABLED is set."""
 
 
+_TEXTS_AT_FIRST = re.compile(r"(1\.[0-9]+|2\.[0-3])(\..*)?")
+"""Versions of TGI whose `/invocations` takes texts and no chats unless that variable is set."""
+
+
+def completes_only(container: str, version: str, *, messages_api: bool) -> bool:
+    """Return whether a container takes texts and no chats."""
+    return container == "tgi" and not messages_api and _TEXTS_AT_FIRST.fullmatch(version) is not None
+
+
 def faults(data: dict[str, Any]) -> Iterator[tuple[Loc, str]]:
     """Yield what is wrong with a deployment's container and what is said of it: where, and a message."""
     container, version = data.get("container"), data.get("version")

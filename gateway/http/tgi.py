@@ -36,14 +36,17 @@ class ModelChoice:
     def find(self, name: str | None, adapter_id: str | None, principal: Principal) -> ServedModel:
         """Return the model that the URL names, else the one that `adapter_id` does, else the default one.
 
-        An `adapter_id` that is no model's name is looked for among the adapters of the model: `base:adapter`.
+        An `adapter_id` that is no model's name is looked for among the adapters of the default model: `base:adapter`.
+        Beside a name in the URL it can only be an adapter of that model.
 
         Raises:
             ModelNotFound: there is none of that name for this key.
             MissingParameter: none is named, and there is no default model for this key.
         """
         if name is not None:
-            return self._catalog.find(name if adapter_id is None else f"{name}:{adapter_id}", principal)
+            if adapter_id is None:
+                return self._catalog.find(name, principal)
+            return self._catalog.find_adapter(name, adapter_id, principal)
         if adapter_id is None:
             return self._default_for(principal)
         try:
@@ -51,7 +54,7 @@ class ModelChoice:
         except ModelNotFound:
             if self._default is not None:
                 with contextlib.suppress(ModelNotFound):
-                    return self._catalog.find(f"{self._default}:{adapter_id}", principal)
+                    return self._catalog.find_adapter(self._default, adapter_id, principal)
             raise  # with the name that the caller wrote
 
     def _default_for(self, principal: Principal) -> ServedModel:

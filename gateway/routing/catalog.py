@@ -52,10 +52,27 @@ class Catalog:
         """
         model = self._by_name.get(name)
         if model is None or not principal.may_use(model.name):
-            raise ModelNotFound(
-                f"The model `{name[:MAX_SHOWN_NAME]}` does not exist or your key may not use it.", param="model"
-            )
+            raise _not_found(name)
         return model
+
+    def find_adapter(self, base: str, adapter: str, principal: Principal) -> ServedModel:
+        """Return an adapter of the model called `base`, or that model, if it is `adapter` that is called so.
+
+        Args:
+            adapter: what follows the colon in the adapter's name, or all of the name, or an alias.
+
+        Raises:
+            ModelNotFound: there is no such model, or it has no such adapter, or the key may not use it.
+        """
+        model = self._by_name.get(base)
+        if model is not None:
+            for name in (f"{model.name}:{adapter}", adapter):
+                found = self._by_name.get(name)
+                if found is not None and model.name in (found.name, found.parent) and principal.may_use(found.name):
+                    return found
+            if principal.may_use(model.name):
+                raise _not_found(adapter)
+        raise _not_found(base)
 
     def visible(self, principal: Principal) -> list[ServedModel]:
         """Return the models the key may use, in the order of the models file."""
@@ -63,3 +80,9 @@ class Catalog:
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models)
+
+
+def _not_found(name: str) -> ModelNotFound:
+    return ModelNotFound(
+        f"The model `{name[:MAX_SHOWN_NAME]}` does not exist or your key may not use it.", param="model"
+    )

@@ -310,6 +310,11 @@ NAMED_SCHEMA = {"type": "json_schema", "json_schema": {"name": "response", "sche
     [
         pytest.param({"type": "json_object", "value": SCHEMA}, NAMED_SCHEMA, id="as huggingface_hub has it"),
         pytest.param({"type": "json", "value": SCHEMA}, NAMED_SCHEMA, id="as TGI has it"),
+        pytest.param({"type": "json", "value": json.dumps(SCHEMA)}, NAMED_SCHEMA, id="in a text"),
+        pytest.param({"type": "json_object", "value": json.dumps(SCHEMA)}, NAMED_SCHEMA, id="an object in a text"),
+        pytest.param(
+            {"type": "json_schema", "value": {"schema": json.dumps(SCHEMA)}}, NAMED_SCHEMA, id="named, a text"
+        ),
         pytest.param({"type": "json_object", "value": None}, {"type": "json_object", "value": None}, id="no schema"),
         pytest.param({"type": "regex", "value": "[a-z]"}, {"type": "regex", "value": "[a-z]"}, id="no JSON"),
     ],
@@ -323,8 +328,16 @@ def test_a_schema_in_tgis_spelling_is_sent_in_openais(build: Callable[..., Call]
 
 
 def test_a_schema_in_tgis_spelling_is_held_to_the_same_limits() -> None:
-    with pytest.raises(BadRequest, match="response_format"):
-        chat(response_format={"type": "json_object", "value": {"x": "a" * caps.MAX_SCHEMA_BYTES}})
+    for value in ({"x": "a" * caps.MAX_SCHEMA_BYTES}, json.dumps({"x": "a" * caps.MAX_SCHEMA_BYTES}), "{", "[]", "1"):
+        with pytest.raises(BadRequest, match="response_format"):
+            chat(response_format={"type": "json_object", "value": value})
+
+
+@pytest.mark.parametrize("value", ["{", "[]", "1e"])
+def test_a_text_that_is_no_schema_is_the_containers_matter_where_checks_are_lifted(value: str) -> None:
+    given = {"type": "json_object", "value": value}
+    call = chat(policy=FieldPolicy(allow_fields=frozenset({"response_format"})), response_format=given)
+    assert call.values["response_format"] == given
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,15 @@ def test_a_stream_of_an_older_version_ends_with_its_bytes_and_tells_the_last_tok
     assert summary == (Usage(0, 2), 2, True, None, None, 0)
 
 
+def test_where_no_chunk_tells_usage_the_end_mark_brings_it() -> None:
+    """From 2.2 on streams end with a mark, and from 2.3 on with the usage before it."""
+    data = sse(said("Hel"), said("lo"), said("</s>", "stop"), done=True)
+    told, summary = streamed(TGI, USAGE, data)
+    assert told == events({"content": "Hel"}, {"content": "lo"}, usage=(0, 3))
+    assert summary == (Usage(0, 3), 3, True, None, None, 0)
+    assert gathered(TGI, chat(), data) == public({"content": "Hello"}, usage=(0, 3))
+
+
 def test_text_in_the_last_chunk_is_told_unless_its_token_ends_the_text() -> None:
     told, _ = streamed(TGI, STREAM, sse(said("Hel"), said("lo", "length"), done=True))
     assert told == events({"content": "Hel"}, {"content": "lo"}, finish="length")

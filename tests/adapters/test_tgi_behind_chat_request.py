@@ -240,6 +240,15 @@ def test_a_model_with_vision_fetches_no_more_from_a_text_than_from_a_part(
     assert asked(VISION, chat(**given)) == (param, message)
 
 
+def test_where_only_the_gateway_fetches_an_image_in_a_text_must_be_there() -> None:
+    fetched_elsewhere = make("tgi", "3.3", image_urls=UrlPolicy("fetch").of_container)
+    given = chat(messages=[{"role": "user", "content": "![](https://images.example.com/a.png)"}])
+    text = "the image URL in messages must be a data: URL: what a text names is not fetched."
+    assert asked(fetched_elsewhere, given) == ("messages", text)
+    good = [{"role": "user", "content": f"![]({PNG['image_url']['url']})"}]
+    assert asked(fetched_elsewhere, chat(messages=good))["messages"] == good
+
+
 def test_images_a_model_may_fetch_pass_in_texts_too() -> None:
     good = [{"role": "user", "content": f"a ![](https://images.example.com/a.png) b ![]({PNG['image_url']['url']})"}]
     assert asked(VISION, chat(messages=good))["messages"] == good

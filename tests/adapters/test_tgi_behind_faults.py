@@ -81,7 +81,6 @@ def test_errors_in_streams_of_chats_are_judged_by_their_words_as_the_code_is_alw
      FaultKind.MISCONFIGURED),
     (422, "Failed to deserialize the JSON body into the target type: data did not match any variant of untagged enum"
      " SagemakerRequest", INVALID),
-    (413, "Failed to buffer the request body: length limit exceeded", INVALID),
     (404, "", FaultKind.MISCONFIGURED),
     (405, "", FaultKind.MISCONFIGURED),
     (401, "", FaultKind.MISCONFIGURED),
@@ -92,6 +91,12 @@ def test_plain_text(status: int, text: str, expected: FaultKind) -> None:
     fault = TGI.decode_error(status, text.encode())
     assert fault.kind is expected
     assert fault.message == (text or f"The container answered with status {status}.")
+
+
+def test_a_request_that_is_too_long_for_the_container_is_told_so() -> None:
+    fault = TGI.decode_error(413, b"Failed to buffer the request body: length limit exceeded")
+    text = "The request is longer than this model's container takes, which is 2 MB (2000000) unless set otherwise."
+    assert (fault.kind, fault.message, fault.param) == (INVALID, text, None)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -196,6 +196,13 @@ def test_images_of_a_vision_model_are_those_the_model_may_fetch() -> None:
     assert generate(f"what is ![]({url})?", policy=SIGHTED).values["images"] == [url]
     with pytest.raises(TgiRefusal, match=r"^Input validation error: inputs must be"):
         generate("![](http://169.254.169.254/latest)", policy=SIGHTED)
+
+
+@pytest.mark.parametrize("mode", ["off", "fetch"])
+def test_images_in_a_prompt_are_never_fetched_by_the_gateway(mode: Literal["off", "fetch"]) -> None:
+    policy = FieldPolicy(modalities=("text", "image"), urls=UrlPolicy(mode))
+    with pytest.raises(TgiRefusal, match=r"images in `inputs` must be data: URLs.*not fetched$"):
+        generate("what is ![](https://images.example.com/a.png)?", policy=policy)
 
 
 def test_images_of_a_vision_model_are_counted() -> None:

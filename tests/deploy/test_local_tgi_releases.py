@@ -282,3 +282,12 @@ async def test_what_info_calls_the_longest_prompt(release: str, changed: bool) -
     tgi = build(f"tgi-{release}").tgi
     assert tgi is not None
     assert json.loads(tgi.info())["max_input_tokens" if changed else "max_input_length"] == 8191
+
+
+@pytest.mark.parametrize(
+    ("release", "status"), [("tgi-1.4", 422), ("tgi-2.0.1", 422), ("tgi-2.0.2", 200), ("tgi-2.1", 200)]
+)
+async def test_a_message_may_be_in_parts(release: str, status: int) -> None:
+    parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
+    body = {"model": "tgi", "messages": [{"role": "user", "content": parts}]}
+    assert (await post(build(release), body, CHAT)).status == status

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -72,7 +73,7 @@ def serving() -> Iterator[Serving]:
     ]
     with ExitStack() as opened:
         local = opened.enter_context(running_local(endpoints))
-        configuration = config(local.url, *models)
+        configuration = config(local.url, *models) | {"tgi": {"default_model": "l"}}
         configuration["keys"] += [
             {"id": name, "digest": digest(key(name)), "models": opens} for name, (opens, _) in KEYS.items()
         ]
@@ -203,3 +204,41 @@ def test_metrics_count_an_adapter_by_its_configured_name(adapted: openai.OpenAI,
         text = reply.read().decode()
     assert 'gateway_calls_total{code="ok",model="lmi:legal/v2",surface="chat"}' in text
     assert "lawyer" not in text
+
+
+@pytest.mark.parametrize(("path", "adapter_id", "component", "sent"), [
+    pytest.param("/generate", "poet", None, "poet-1", id="the default model's"),
+    pytest.param("/generate", "lmi:poet", None, "poet-1", id="whole name"),
+    pytest.param("/generate", "lawyer", None, "legal 2", id="alias"),
+    pytest.param("/", "legal/v2", None, "legal 2", id="compatible route, with a slash"),
+    pytest.param("/generate_stream", "poet", None, "poet-1", id="stream"),
+    pytest.param("/generate", "lmi", None, None, id="the base"),
+    pytest.param("/generate", "lmi-ic:poet", "poet-ic", None, id="another model's, whole name"),
+    pytest.param("/models/lmi-ic/generate", "poet", "poet-ic", None, id="the URL's model"),
+    pytest.param("/models/l/generate", "poet", None, "poet-1", id="the URL's alias"),
+    pytest.param("/models/lmi/generate", "lmi:poet", None, "poet-1", id="whole name beside the URL"),
+    pytest.param("/models/lmi:legal/v2/generate", None, None, "legal 2", id="all in the URL"),
+    pytest.param("/models/lawyer/generate_stream", None, None, "legal 2", id="alias in the URL"),
+])  # fmt: skip
+def test_tgis_callers_name_adapters_too(
+    serving: Serving, path: str, adapter_id: str | None, component: str | None, sent: str | None
+) -> None:
+    body = {"inputs": "hello", "parameters": {"adapter_id": adapter_id, "return_full_text": False}}
+    headers = {"authorization": f"Bearer {KEY}"}
+    response = httpx.post(serving.gateway.url + path, json=body, headers=headers, timeout=20, trust_env=False)
+    assert (response.status_code, GREETING in response.text) == (200, True), response.text
+    assert serving.local.last_call().header(COMPONENT) == component
+    assert serving.local.last_body().get("adapters") == sent
+
+
+@pytest.mark.parametrize(("path", "adapter_id", "told"), [
+    ("/generate", "nope", "nope"),
+    ("/models/lmi-ic/generate", "lmi:poet", "lmi:poet"),
+    ("/", "lmi16:nope", "lmi16:nope"),
+])  # fmt: skip
+def test_tgis_callers_are_told_of_no_others(serving: Serving, path: str, adapter_id: str, told: str) -> None:
+    body = {"inputs": "hello", "parameters": {"adapter_id": adapter_id}}
+    headers = {"authorization": f"Bearer {KEY}"}
+    response = httpx.post(serving.gateway.url + path, json=body, headers=headers, timeout=20, trust_env=False)
+    text = f"The model `{told}` does not exist or your key may not use it."
+    assert (response.status_code, response.json()) == (404, {"error": text, "error_type": "model_not_found"})

@@ -20,7 +20,7 @@ from tests.support.stack import KEY, Gateway, Local, config, model, running_gate
 
 GREETING = "Hello! How can I help you today?"
 CHATS = ("tgi-3-3", "tgi-3-0", "tgi-2-4", "chats-2-3")
-OLD_CHATS = ("chats-2-0", "chats-1-4")
+OLD_CHATS = ("chats-2-2", "chats-2-0", "chats-1-4")
 TEXTS = ("tgi-3-3", "tgi-2-4", "texts-2-0", "texts-1-4", "inputs-lmi27", "inputs-lmi15")
 VERSIONS = {
     name: name.rpartition("-")[0][-1] + "." + name[-1] for name in (*CHATS, *OLD_CHATS, *TEXTS) if "lmi" not in name

@@ -16,10 +16,10 @@ NOTHING: Any = None  # what a lane leads to does not matter here
 ANYONE, BOB = Principal("anyone", None), Principal("bob", frozenset({"qwen"}))
 
 
-def served(name: str, *aliases: str) -> ServedModel:
+def served(name: str, *aliases: str, parent: str | None = None) -> ServedModel:
     deployment = Deployment(endpoint="chat", region="us-east-1", container="lmi", version="15")
     model = Model(name=name, aliases=aliases, deployments=(deployment,), allow_fields=("seed",), context_length=4096)
-    return ServedModel(model, (Lane(NOTHING, NOTHING, 1),))
+    return ServedModel(model, (Lane(NOTHING, NOTHING, 1),), parent=parent)
 
 
 LLAMA, QWEN = served("llama", "fast", "Fast"), served("qwen", "quick")
@@ -76,3 +76,38 @@ def test_a_models_configuration_becomes_the_rules_for_its_callers() -> None:
     assert LLAMA.name == "llama"
     assert (LLAMA.policy.allow_fields, LLAMA.policy.context_length) == (frozenset({"seed"}), 4096)
     assert LLAMA.balancer.choose([]) is LLAMA.lanes[0]
+
+
+LEGAL, POET = served("llama:legal", "lawyer", parent="llama"), served("llama:poet", parent="llama")
+ADAPTED = Catalog([LLAMA, LEGAL, POET, QWEN])
+LAWYER = Principal("lawyer", frozenset({"llama:legal", "qwen"}))
+
+
+@pytest.mark.parametrize("base", ["llama", "fast"])
+@pytest.mark.parametrize(("adapter", "model"), [
+    pytest.param("legal", LEGAL, id="what follows the colon"), pytest.param("llama:legal", LEGAL, id="whole name"),
+    pytest.param("lawyer", LEGAL, id="alias"), pytest.param("poet", POET, id="another"),
+    pytest.param("llama", LLAMA, id="the model itself"), pytest.param("Fast", LLAMA, id="the model's alias"),
+])  # fmt: skip
+def test_an_adapter_is_found_by_any_of_its_names(base: str, adapter: str, model: ServedModel) -> None:
+    assert ADAPTED.find_adapter(base, adapter, ANYONE) is model
+
+
+@pytest.mark.parametrize(("base", "adapter", "principal", "told"), [
+    pytest.param("llama", "nope", ANYONE, "nope", id="no such adapter"),
+    pytest.param("llama", "qwen", ANYONE, "qwen", id="another model"),
+    pytest.param("qwen", "legal", ANYONE, "legal", id="another model's"),
+    pytest.param("qwen", "lawyer", ANYONE, "lawyer", id="another model's alias"),
+    pytest.param("nope", "legal", ANYONE, "nope", id="no such model"),
+    pytest.param("llama:legal", "poet", ANYONE, "poet", id="an adapter's adapter"),
+    pytest.param("llama", "poet", LAWYER, "llama", id="not this key's"),
+    pytest.param("llama", "llama", LAWYER, "llama", id="the model itself is not this key's"),
+])  # fmt: skip
+def test_other_adapters_are_not_found(base: str, adapter: str, principal: Principal, told: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        ADAPTED.find_adapter(base, adapter, principal)
+    assert caught.value.message == f"The model `{told}` does not exist or your key may not use it."
+
+
+def test_a_key_for_an_adapter_alone_finds_it() -> None:
+    assert ADAPTED.find_adapter("llama", "legal", LAWYER) is LEGAL

@@ -115,7 +115,19 @@ _COMPLETIONS: list[Any] = [
         "echo": True,
     },
 ]
+_GENERATES: list[Any] = [
+    {"inputs": "hello"},
+    {"inputs": "count to 9", "parameters": {"max_new_tokens": 5, "details": True, "top_n_tokens": 2, "stop": ["4"]}},
+    {"inputs": "hello", "parameters": {"do_sample": True, "temperature": 0.5, "top_k": 5, "top_p": 0.9, "seed": 1}},
+    {"inputs": "hello", "parameters": {"best_of": 2, "do_sample": True, "max_new_tokens": 3, "return_full_text": True}},
+    {"inputs": "hello", "parameters": {"decoder_input_details": True, "repetition_penalty": 1.1, "truncate": 5}},
+    {"inputs": "json", "parameters": {"grammar": {"type": "json", "value": {"properties": {"n": {"type": "null"}}}}}},
+    {"inputs": "x", "parameters": {"grammar": {"type": "regex", "value": "a+"}, "frequency_penalty": 0.5}},
+    {"inputs": "x", "parameters": {"typical_p": 0.5, "watermark": False}, "stream": True},
+    {"inputs": "hello", "parameters": {"max_new_tokens": 3}, "stream": True},
+]
 VALID: dict[Surface, list[Any]] = {Surface.CHAT: _CHATS, Surface.COMPLETIONS: _COMPLETIONS}
+"""Of OpenAI's surfaces; they name a model."""
 
 _REFUSED = [
     "prompt", "messages", "inputs", "requestType", "adapters", "parameters", "prompt_embeds", "api_base", "aws_region",
@@ -168,8 +180,13 @@ _CHANGES = [*["inside"] * 6, *["replace"] * 3, "remove", "double", "rename"]
 
 @st.composite
 def odd_bodies(draw: st.DrawFn, surface: Surface, model: str = "m") -> bytes:
-    """Draw a body of a surface, seldom of the other, with one to three things changed, and now and then a few bytes."""
-    tree = {**draw(st.sampled_from(VALID[surface] * 4 + _CHATS + _COMPLETIONS)), "model": model}
+    """Draw a body of a surface, seldom of another, with one to three things changed, and now and then a few bytes."""
+    bodies = _GENERATES if surface is Surface.GENERATE else VALID[surface]
+    tree = {**draw(st.sampled_from(bodies * 4 + _CHATS + _COMPLETIONS)), "model": model}
+    if surface is Surface.GENERATE:
+        tree.setdefault("parameters", {})
+        if draw(st.integers(0, 3)) == 3:
+            tree = {"parameters": {**tree.pop("parameters"), "adapter_id": model}, **tree}
     for _ in range(draw(st.integers(1, 3))):
         tree = _changed(draw, tree)
     body = as_bytes(tree)

@@ -70,6 +70,11 @@ class Release:
         return not self.since(2, 2)
 
     @property
+    def takes_parts(self) -> bool:
+        """Whether a message's content may be a list of parts, images among them (PR 1828)."""
+        return self.version >= (2, 0, 2)
+
+    @property
     def greedy_at_zero(self) -> bool:
         """Whether temperature 0 means greedy in chats and completions; before, it was refused."""
         return self.since(2, 2)

@@ -129,7 +129,7 @@ def chat(version: Version) -> Record:
         "tool_prompt": _option(TEXT),
         "tool_choice": Field(_tool_choice(release), "auto" if release.since(2, 1) else None),
     }
-    if release.since(2, 2):
+    if release.since(2, 1):  # PR 2046
         fields["response_format"] = _option(_grammar(release))
     if release.since(2, 3):
         apart = release.since(3, 1)
@@ -156,17 +156,17 @@ def _message(release: Release) -> Record:
             "function": _tool(release).fields["function"],
         },
     )
+    content = OneOf("MessageContent", (TEXT, Many(_Chunk())))
     if release.old_schema:
         return Record(
             "Message",
             {
                 "role": Field(TEXT),
-                "content": _option(TEXT),
+                "content": _option(content if release.takes_parts else TEXT),
                 "name": _option(TEXT),
                 "tool_calls": _option(Many(call)),
             },
         )
-    content = OneOf("MessageContent", (TEXT, Many(_Chunk())))
     if not release.openai_calls:
         return Record("Message", {"role": Field(TEXT), "content": Field(content), "name": _option(TEXT)})
     body = OneOf(
