@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python chooses the interpreter; ARGS="…" goes to the command a target runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench lock clean venv sdks
+.PHONY: help run test check fmt bench lock clean venv sdks system
 BIN := .venv/bin
 
 help: ## list the targets
@@ -11,7 +11,7 @@ help: ## list the targets
 run: venv ## start the gateway with a local SageMaker behind it
 	@$(BIN)/lmi-gateway dev $(ARGS)
 
-test: check sdks ## run the checks, then every test
+test: check sdks system ## run the checks, then every test
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: venv ## formatting, lint, types and the direction of imports
@@ -39,3 +39,6 @@ venv:
 
 sdks: venv
 	@scripts/venv.sh sdks
+
+system:
+	@scripts/system.sh

@@ -1,9 +1,10 @@
 """The composition root: settings and models in, the Litestar application out.
 
-    Config ─▶ KeyStore ─▶ Authenticator ──────────────┐
+    Config ─▶ Callers ─▶ Authenticator ───────────────┐
            ─▶ Origins, CredentialStore, Signer ─▶ SageMakerTarget ┐
            ─▶ adapters.make ──────────────────────────────────────┴▶ Lane ─▶ Catalog
            ─▶ Resolver ─▶ Hop ─▶ Fetcher ─▶ Library ─▶ Preparer ──────┐
+           ─▶ make_store ─▶ make_admission ────────────────────────────┐
            ─▶ PrometheusTelemetry, RetryBudget ─▶ Dispatcher ─▶ GeneratingRoute, with a Face each ─▶ Litestar
 
 Every object is built here, once; nothing else builds one of these.
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
@@ -27,7 +29,10 @@ from adapters.base import Surface
 from adapters.registry import make as make_adapter
 from adapters.tgi.behind_frames import Stamp
 from adapters.tgi.tokenizer import DETOKENIZE_ROUTE, TOKENIZE_ROUTE
-from gateway.auth.store import FileKeyStore
+from gateway.auth.mirror import MirroredKeyStore
+from gateway.auth.principals import Principals
+from gateway.auth.registry import KeyRegistry
+from gateway.auth.store import FileKeyStore, KeysAndTokens, KeyStore
 from gateway.config.load import Config
 from gateway.config.lora import Adapter, every_adapter, public_name
 from gateway.config.models import Deployment, Model, with_adapters
@@ -47,6 +52,8 @@ from gateway.http.running import Running
 from gateway.http.tgi import ModelChoice, TgiFace
 from gateway.http.tgi_info import HealthAnswer, InfoAnswer
 from gateway.http.tgi_tokenize import ChatTokensFace, TextTokensFace, Tokenizer, Tokenizing
+from gateway.limits.setup import is_limited, make_admission, make_store
+from gateway.limits.store import LimitStore
 from gateway.media.fetch import Fetcher
 from gateway.media.hop import Hop
 from gateway.media.library import Library, Shelf
@@ -61,6 +68,11 @@ from gateway.sagemaker.endpoints import Origins, runtime_url
 from gateway.sagemaker.runtime import SageMakerTarget
 from gateway.sagemaker.sigv4 import Signer
 from gateway.telemetry.prometheus import PrometheusTelemetry
+
+log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from gateway.auth.tokens import TokenVerifier
 
 
 class Upstream:
@@ -135,15 +147,50 @@ class Upstream:
         )
 
 
-def build(config: Config) -> Litestar:
-    """Return the application."""
+class Callers:
+    """Who may call: the keys of the file, those in Redis, and the tokens of identity providers."""
+
+    def __init__(self, config: Config) -> None:
+        settings = config.settings
+        principals = Principals(_names(config))
+        self.keys: KeyStore | None = None
+        """None lets everybody in."""
+        self._services: list[MirroredKeyStore | TokenVerifier] = []
+        if settings.keys_store == "redis" and settings.redis_url:
+            registry = KeyRegistry(settings.redis_url, prefix=settings.redis_prefix, ca_bundle=settings.redis_ca_bundle)
+            self.keys = mirror = MirroredKeyStore(registry, config.keys, principals)
+            self._services.append(mirror)
+        elif config.keys or config.issuers:
+            self.keys = FileKeyStore(config.keys, principals)
+        if config.issuers and self.keys is not None:
+            from gateway.auth.tokens import TokenVerifier  # imported late: most gateways need no JSON Web Tokens
+
+            tokens = TokenVerifier(config.issuers, principals, (team.name for team in config.teams))
+            self.keys = KeysAndTokens(self.keys, tokens)
+            self._services.append(tokens)
+
+    async def start(self) -> None:
+        for service in self._services:
+            await service.start()
+
+    async def stop(self) -> None:
+        for service in self._services:
+            await service.stop()
+
+
+def build(config: Config, telemetry: PrometheusTelemetry | None = None, limits: LimitStore | None = None) -> Litestar:
+    """Return the application. `limits` is not started yet."""
     settings = config.settings
-    telemetry = PrometheusTelemetry()
+    telemetry = telemetry or PrometheusTelemetry()
     upstream = Upstream(config, telemetry)
-    keys = FileKeyStore(config.keys, _names(config)) if config.keys else None
-    authenticate = Authenticator(keys)
+    callers = Callers(config)
+    authenticate = Authenticator(callers.keys)
     running = Running()
     media = _media(config, telemetry)
+    limits = limits or make_store(config, telemetry.limits)
+    admission = make_admission(config, limits, telemetry.limits)
+    if settings.workers > 1 and settings.limits_store == "memory" and is_limited(config):
+        log.warning("limits are counted in each worker by itself, so they are multiplied: set limits_store to redis")
     dispatcher = Dispatcher(RetryBudget(), telemetry)
 
     frontend = GatewayProtocol.frontend = Frontend(
@@ -164,6 +211,7 @@ def build(config: Config) -> Litestar:
             complete=complete,
             telemetry=telemetry,
             running=running,
+            admission=admission,
             media=media,
             max_body_bytes=settings.max_body_bytes,
             write_timeout_s=settings.write_timeout_s,
@@ -208,13 +256,17 @@ def build(config: Config) -> Litestar:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await callers.start()
         await upstream.credentials.start()
+        await limits.start()
         measuring = asyncio.create_task(_measure_often(upstream))
         try:
             yield
         finally:
             measuring.cancel()
             await media.close()
+            await limits.stop()
+            await callers.stop()
             await upstream.credentials.stop()
             upstream.origins.close()
 
@@ -228,7 +280,7 @@ def build(config: Config) -> Litestar:
     return Litestar(
         handlers,
         lifespan=[lifespan],
-        openapi_config=openapi_config(keys_required=keys is not None) if settings.docs_enabled else None,
+        openapi_config=openapi_config(keys_required=callers.keys is not None) if settings.docs_enabled else None,
         exception_handlers={
             GatewayError: on_gateway_error,
             HTTPException: on_http_exception,

@@ -1,4 +1,4 @@
-"""The command line: serve · check · keys · dev · schema.
+"""The command line: serve · check · keys · usage · dev · schema.
 
 Exit codes: 0 ok, 1 the configuration or the start failed, 2 the command line itself is wrong.
 """
@@ -10,31 +10,23 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 from pydantic import TypeAdapter, ValidationError
 
 from gateway import __version__
-from gateway.auth.keys import digest, is_key, new_key
+from gateway.cli_keys import keys
+from gateway.cli_parts import Failure, config_option, loaded_config
+from gateway.cli_usage import usage
 from gateway.config.containers import LMI_VERSIONS, completes_only
-from gateway.config.kinds import kind_of, kinds
+from gateway.config.kinds import kind_of
 from gateway.config.load import Config, load
-from gateway.config.models import Deployment, Key, with_adapters
+from gateway.config.models import Deployment, with_adapters
 from gateway.config.names import PublicName
 from gateway.config.problems import ConfigError
 from gateway.config.settings import PREFIX, Host, Origin, Settings
-
-MIN_FOREIGN_KEY_CHARS = 32
-"""Keys made elsewhere are accepted from this length on: their digests must not be open to guessing."""
-
-
-class Failure(click.ClickException):
-    """Ends the command with exit code 1 and its message, as it is, on stderr."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(self.message, file=file or sys.stderr)
 
 
 def _host(_: click.Context, __: click.Parameter, host: str | None) -> str | None:
@@ -42,14 +34,6 @@ def _host(_: click.Context, __: click.Parameter, host: str | None) -> str | None
         return None if host is None else TypeAdapter(Host).validate_python(host)
     except ValidationError:
         raise click.BadParameter(f"expected {kind_of(Host).words}") from None
-
-
-config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The configuration file; else LMI_GATEWAY_CONFIG, else ./gateway.yaml.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,8 +53,8 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int 
     given = {"HOST": host, "PORT": port, "WORKERS": workers, "INSECURE": "true" if insecure else None}
     # As variables, because worker processes read the configuration anew.
     os.environ |= {f"{PREFIX}{name}": str(value) for name, value in given.items() if value is not None}
-    loaded = _load(config)
-    if not loaded.keys and not loaded.settings.insecure:
+    loaded = loaded_config(config)
+    if not loaded.keys_possible and not loaded.settings.insecure:
         raise Failure(
             "no API keys are configured: make one with `lmi-gateway keys new --id NAME`,"
             " or allow every caller with --insecure"
@@ -99,50 +83,8 @@ def check(config: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({"ok": True, "problems": [], "models": rows, "keys": keys}))
     else:
         click.echo(_table(rows))
-    if not loaded.keys and not loaded.settings.insecure:
+    if not loaded.keys_possible and not loaded.settings.insecure:
         click.echo("no API keys are configured: the gateway will serve only with --insecure", err=True)
-
-
-@main.group()
-def keys() -> None:
-    """Make API keys and their digests."""
-
-
-@keys.command("new")
-@click.option("--id", "id_", required=True, metavar="NAME", help="Names the key in logs.")
-@click.option("--models", default="*", metavar="A,B", show_default=True, help="Models or aliases the key may use.")
-def keys_new(id_: str, models: str) -> None:
-    """Make a key: print it, this once, and the entry for the configuration's keys."""
-    key = new_key()
-    names = tuple(name.strip() for name in models.split(",") if name.strip())
-    try:
-        TypeAdapter(tuple[PublicName, ...]).validate_python(tuple(name for name in names if name != "*"))
-        entry = Key(id=id_, digest=digest(key), models=names)
-    except ValidationError as error:
-        field = "id" if error.errors()[0]["loc"] == ("id",) else "models"
-        words = kinds(Key)["id"].words if field == "id" else "model names with commas between them"
-        raise click.BadParameter(f"expected {words}", param_hint=f"--{field}") from None
-    click.echo("The key, shown this once:", err=True)
-    click.echo(key)
-    click.echo("The entry for `keys:` in the configuration:", err=True)
-    click.echo(f"- id: {json.dumps(entry.id)}\n  digest: {entry.digest}\n  models: {json.dumps(entry.models)}")
-
-
-@keys.command("digest")
-def keys_digest() -> None:
-    """Read a key from standard input and print its digest."""
-    if sys.stdin.isatty():
-        key = click.prompt("Key", hide_input=True, err=True)
-    else:
-        key = sys.stdin.buffer.read(4096).decode("utf-8", "replace").strip()
-    if not is_key(key):
-        if len(key) < MIN_FOREIGN_KEY_CHARS or not (key.isascii() and key.isprintable()) or " " in key:
-            raise Failure(
-                "not a key: expected sk-lmi- and 43 characters,"
-                f" or at least {MIN_FOREIGN_KEY_CHARS} printable ASCII characters made elsewhere"
-            )
-        click.echo("not made by `lmi-gateway keys new`: make sure that it is random throughout", err=True)
-    click.echo(digest(key))
 
 
 def _container(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
@@ -243,11 +185,8 @@ def schema() -> None:
     click.echo(json_schema_text(), nl=False)
 
 
-def _load(config: Path | None) -> Config:
-    try:
-        return load(config, os.environ)
-    except ConfigError as error:
-        raise Failure(str(error)) from None
+main.add_command(keys)
+main.add_command(usage)
 
 
 def _rows(config: Config) -> list[dict[str, Any]]:

@@ -2,8 +2,12 @@
 
     GatewayError
     ├── caller's   InvalidRequest (400) ─ InvalidJson · MissingParameter · ContextLengthExceeded · UpstreamRejected …
-    │              MissingKey · InvalidKey (401) · ModelNotFound · RouteNotFound (404) · MethodNotAllowed (405)
-    │              RequestTimeout (408) · RequestTooLarge (413) · UnsupportedMediaType (415) · HeadersTooLarge (431)
+    │              MissingKey · InvalidKey (401) · AddressNotAllowed (403) · ModelNotFound · RouteNotFound (404)
+    │              MethodNotAllowed (405) · RequestTimeout (408) · RequestTooLarge (413) · UnsupportedMediaType (415)
+    │              HeadersTooLarge (431)
+    ├── limits     RateLimitExceeded · ConcurrencyLimitExceeded · QuotaExceeded (429) · LimitsUnavailable (503)
+    │              TooManyFailures (429)
+    ├── admin's    KeyNotFound (404) · KeyExists (409) · KeysUnavailable · UsageUnavailable (503)
     ├── ours       InternalError (500) · GatewayBusy · ShuttingDown (503)
     └── upstream's UpstreamError · UpstreamProtocol · UpstreamAuth · UpstreamTls · UpstreamMisconfigured (502)
                    UpstreamUnavailable · UpstreamThrottled · ModelNotReady (503) · UpstreamTimeout (504)
@@ -16,6 +20,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import msgspec
+
+Headers = tuple[tuple[str, str], ...]
+USUAL_WAIT_MS = 1000
+"""Where it is not known when a call would be admitted."""
+MAX_RETRY_AFTER_S = 120
+"""Official clients give up on longer waits; then they are told that trying again does not help."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -138,6 +148,12 @@ class InvalidKey(GatewayError):
     headers = (("www-authenticate", "Bearer"),)
 
 
+class AddressNotAllowed(GatewayError):
+    """The API key is not valid from the address the call comes from."""
+
+    status, type, code = 403, "invalid_request_error", "address_not_allowed"
+
+
 class ModelNotFound(GatewayError):
     """No model of that name is visible to this key."""
 
@@ -184,6 +200,98 @@ class MalformedHttp(GatewayError):
     """The bytes are not an HTTP/1.1 request."""
 
     status, type, code = 400, "invalid_request_error", "malformed_http"
+
+
+# The caller's limits.
+
+
+class LimitError(GatewayError):
+    """Base of refusals that say nothing about the request itself: the same call may be served at another time."""
+
+    status, type, code = 429, "requests", "rate_limit_exceeded"
+    worth_waiting: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        wait_ms: int | None = USUAL_WAIT_MS,
+        kind: str | None = None,
+        headers: Headers = (),
+    ) -> None:
+        """`wait_ms`: until the call would be admitted; None where waiting does not help. `kind`: OpenAI's `type`."""
+        if wait_ms == USUAL_WAIT_MS and not self.worth_waiting:
+            wait_ms = None
+        if wait_ms is None or wait_ms > MAX_RETRY_AFTER_S * 1000:
+            headers = (*headers, ("x-should-retry", "false"))
+            wait_ms = None
+        else:
+            headers = (*headers, ("retry-after-ms", str(wait_ms)))
+        super().__init__(message, param=param, retry_after_s=None if wait_ms is None else -(-wait_ms // 1000))
+        if kind is not None:
+            self.type = kind  # type: ignore[misc]  # the one error of several types
+        self.headers = headers  # type: ignore[misc]  # those of the class and those of the moment
+
+
+class RateLimitExceeded(LimitError):
+    """Requests or tokens per minute are used up for the moment."""
+
+
+class ConcurrencyLimitExceeded(LimitError):
+    """As many calls as may run at the same time are running, or the queue for them is full."""
+
+    code = "concurrency_limit_exceeded"
+
+
+class QuotaExceeded(LimitError):
+    """The tokens or the money of this day or month are spent."""
+
+    type, code = "insufficient_quota", "insufficient_quota"
+    worth_waiting = False
+
+
+class TooManyFailures(LimitError):
+    """Too many wrong API keys have come from this address."""
+
+    code = "too_many_failed_attempts"
+
+
+class LimitsUnavailable(GatewayError):
+    """The store of limits is away, and by the configuration nobody is served without it."""
+
+    status, code = 503, "limits_unavailable"
+
+
+# The administration's.
+
+
+class KeyNotFound(GatewayError):
+    """There is no key of this id in Redis."""
+
+    status, type, code = 404, "invalid_request_error", "key_not_found"
+
+
+class KeyExists(GatewayError):
+    """There is a key of this id already."""
+
+    status, type, code = 409, "invalid_request_error", "key_exists"
+
+
+class KeysUnavailable(GatewayError):
+    """Redis does not answer, so keys can be neither shown nor changed."""
+
+    status, code = 503, "keys_unavailable"
+
+
+class UsageUnavailable(GatewayError):
+    """The books of usage cannot be read: Redis does not answer, or they are in another process."""
+
+    status, code = 503, "usage_unavailable"
+
+
+ADMIN_ONLY = (KeyNotFound, KeyExists, KeysUnavailable, UsageUnavailable)
+"""Errors of the administration: no caller of models sees them."""
 
 
 # Ours.

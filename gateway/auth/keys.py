@@ -32,6 +32,11 @@ def digest(key: bytes | str) -> str:
     return f"sha256:{hashlib.sha256(key.encode() if isinstance(key, str) else key).hexdigest()}"
 
 
+def raw_digest(text: str) -> bytes:
+    """Return the 32 bytes of a digest as the configuration has it."""
+    return bytes.fromhex(text.removeprefix("sha256:"))
+
+
 def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """Return the key a request presents in `authorization: Bearer …`, `api-key` or `x-api-key`; None if there is none.
 

@@ -7,12 +7,13 @@ says nothing about how near the guess is.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import sha256
-from itertools import chain
 from typing import Protocol
 
+from gateway.auth.keys import raw_digest
 from gateway.auth.principal import Principal
+from gateway.auth.principals import Principals
 from gateway.config.models import Key
 
 _compare = hmac.compare_digest
@@ -32,14 +33,11 @@ class FileKeyStore:
 
     __slots__ = ("_by_digest",)
 
-    def __init__(self, keys: Iterable[Key], names: Mapping[str, Iterable[str]]) -> None:
-        """`names` maps each word that is no public name itself, such as an alias, to the public names it stands for."""
+    def __init__(self, keys: Iterable[Key], principals: Principals) -> None:
         self._by_digest: dict[bytes, tuple[bytes, Principal | None]] = {}
         for key in keys:
-            raw = bytes.fromhex(key.digest.removeprefix("sha256:"))
-            opened = chain.from_iterable(names.get(name, (name,)) for name in key.models)
-            models = None if "*" in key.models else frozenset(opened)
-            self._by_digest[raw] = (raw, Principal(key.id, models))
+            raw = raw_digest(key.digest)
+            self._by_digest[raw] = (raw, principals.of_key(key))
 
     def find(self, presented: bytes) -> Principal | None:
         """Return the principal of this key, None if there is none. Costs one hash and one look-up (about 1 µs)."""
@@ -52,3 +50,18 @@ class FileKeyStore:
 
     def __repr__(self) -> str:
         return f"FileKeyStore({len(self._by_digest)} keys)"
+
+
+class KeysAndTokens:
+    """Keys, and the tokens of identity providers."""
+
+    __slots__ = ("_keys", "_tokens")
+
+    def __init__(self, keys: KeyStore, tokens: KeyStore) -> None:
+        self._keys = keys
+        self._tokens = tokens
+
+    def find(self, presented: bytes) -> Principal | None:
+        """Return the principal of this key or token, None if there is none. A token has three parts, with dots."""
+        principal = self._keys.find(presented)
+        return self._tokens.find(presented) if principal is None and presented.count(b".") == 2 else principal

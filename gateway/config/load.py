@@ -18,7 +18,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config import document
+from gateway.config.callers import Issuer
 from gateway.config.kinds import Kind, Loc, Section, kinds
+from gateway.config.limits import Team
 from gateway.config.models import Key, Model, ModelsFile
 from gateway.config.problems import ConfigError, Problem, did_you_mean, path_of, shown
 from gateway.config.settings import CONFIG_VARIABLE, PREFIX, Settings, aws_variables, own_variables
@@ -40,7 +42,14 @@ class Config:
     settings: Settings
     keys: tuple[Key, ...]
     models: tuple[Model, ...]
+    teams: tuple[Team, ...] = ()
     tgi: Tgi = field(default_factory=Tgi)
+    issuers: tuple[Issuer, ...] = ()
+
+    @property
+    def keys_possible(self) -> bool:
+        """Callers have a way to say who they are."""
+        return bool(self.keys or self.issuers) or self.settings.keys_store == "redis"
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -70,7 +79,15 @@ def parse(data: bytes, source: str, environ: Mapping[str, str]) -> Config:
     of_aws = variables.of_aws(except_for={*of_file, *variables.own})
     if variables.problems:
         raise ConfigError(variables.problems)
-    return Config(Settings.model_validate({**of_aws, **of_file, **variables.own}), file.keys, file.models, file.tgi)
+    settings = Settings.model_validate({**of_aws, **of_file, **variables.own})
+    if clashes := list(settings.clashes()):
+        raise ConfigError(
+            Problem(0, 0, PREFIX + name.upper(), message)
+            if name in variables.own
+            else Problem(0, 0, path_of(("settings", name)), message, source)
+            for name, message in clashes
+        )
+    return Config(settings, file.keys, file.models, file.teams, file.tgi, file.issuers)
 
 
 def _bytes_of(path: Path) -> bytes:

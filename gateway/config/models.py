@@ -13,11 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from gateway.config import containers
+from gateway.config.callers import Issuer, Network
 from gateway.config.kinds import Expected, Loc, Section
+from gateway.config.limits import Limits, ModelLimits, Prices, Priority, Team, Waiting
 from gateway.config.lora import Adapter, every_adapter, faults_of_adapters, public_name
 from gateway.config.media import Media
 from gateway.config.names import AwsName, PublicName
-from gateway.config.settings import Origin, Settings
+from gateway.config.settings import Digest, Origin, Settings
 from gateway.config.tgi import Tgi
 
 # The key of a deployment has the name of a method that pydantic has deprecated, and nobody here calls.
@@ -191,6 +193,14 @@ class Model(Section):
     host may be fetched from."""
     media: Media = Media()
     """What may be fetched for prompts, and how it is made to fit."""
+    limits: Limits = Limits()
+    """What all keys together may use of this model and its adapters."""
+    shadow_limits: Limits = Limits()
+    """Limits that are only observed: what they would refuse is counted and served."""
+    prices: Prices | None = None
+    """What its use costs; without it, nothing."""
+    waiting: Waiting = Waiting()
+    """What happens to calls over its `concurrent_requests`."""
     attempts: Annotated[int, Field(ge=1, le=5)] = 2
     """At most this many attempts a call, all before the first byte; 1 never repeats one."""
     timeouts: Timeouts = Timeouts()
@@ -232,15 +242,22 @@ class Key(Section):
         Expected("a key id: a letter or digit, then at most 63 letters, digits or . _ -"),
     ]
     """Names the key in logs."""
-    digest: Annotated[
-        str,
-        StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$"),
-        Field(repr=False),
-        Expected("sha256: and 64 hexadecimal digits, as printed by `lmi-gateway keys digest`", secret=True),
-    ]
+    digest: Annotated[Digest, Field(repr=False)]
     """The key's SHA-256, as printed by `lmi-gateway keys new` and `lmi-gateway keys digest`."""
     models: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names or aliases of models and adapters this key may use; `model:*` for all adapters of a model, `*` for all."""
+    team: str | None = None
+    """The team the key belongs to."""
+    priority: Priority = "default"
+    """Whose calls go first where calls wait for a model."""
+    limits: Limits = Limits()
+    """What the key may use."""
+    shadow_limits: Limits = Limits()
+    """Limits that are only observed: what they would refuse is counted and served."""
+    model_limits: tuple[ModelLimits, ...] = ()
+    """What the key may use of single models, besides."""
+    networks: tuple[Network, ...] = ()
+    """Where calls with the key must come from: IP addresses and networks; without any, from anywhere."""
 
 
 class ModelsFile(Section):
@@ -252,6 +269,10 @@ class ModelsFile(Section):
     """The API keys; without any, the gateway serves only with `insecure`."""
     tgi: Tgi = Tgi()
     """What the routes of Text Generation Inference do."""
+    teams: tuple[Team, ...] = ()
+    """Groups of keys with limits of their own."""
+    issuers: tuple[Issuer, ...] = ()
+    """Identity providers whose tokens are taken in place of keys."""
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     """The models and where they run."""
 
@@ -268,6 +289,13 @@ class ModelsFile(Section):
             for model in data.get("models") or ()
             if model and model.get("name") is not None
         }
+        teams = {team["name"] for team in data.get("teams") or () if team and team.get("name")}
+        whole_teams = all(team and team.get("name") for team in data.get("teams") or ())
+        for at, team in enumerate(data.get("teams") or ()):
+            if team and team.get("name") in {
+                other["name"] for other in data["teams"][:at] if other and "name" in other
+            }:
+                yield ("teams", at, "name"), f"the team {team['name']!r} is named twice"
         ids: set[str] = set()
         digests: dict[str, str] = {}
         # Where a model's own entry is wrong its names are not known, so a key may well be right about them.
@@ -284,16 +312,42 @@ class ModelsFile(Section):
                 ids.add(id_)
             if digest is not None:
                 digests.setdefault(digest, str(id_))
-            for index, name in enumerate(key.get("models") or ()):
-                if not whole or name in (None, "*") or name in owners:
+        issuers: set[str] = set()
+        for at, issuer in enumerate(data.get("issuers") or ()):
+            for field in ("name", "issuer"):
+                if issuer and f"{field} {issuer.get(field)}" in issuers:
+                    yield ("issuers", at, field), f"the {field} {issuer[field]!r} is used twice"
+                if issuer:
+                    issuers.add(f"{field} {issuer.get(field)}")
+        for kind in ("keys", "issuers"):
+            for at, holder in enumerate(data.get(kind) or ()):
+                if not holder:
                     continue
-                if name not in groups:
-                    yield ("keys", at, "models", index), f"the model {name!r} does not exist"
-                elif not groups[name]:
-                    yield ("keys", at, "models", index), f"{name!r} opens nothing: the model has no adapters"
+                if holder.get("team") is not None and whole_teams and holder["team"] not in teams:
+                    yield (kind, at, "team"), f"the team {holder['team']!r} does not exist"
+                if whole:
+                    for loc, message in _strangers(holder, owners, groups):
+                        yield (kind, at, *loc), message
         default = (data.get("tgi") or {}).get("default_model")
         if whole and default is not None and default not in owners:
             yield ("tgi", "default_model"), f"the model {default!r} does not exist"
+
+
+def _strangers(holder: dict[str, Any], owners: dict[str, str], groups: dict[str, bool]) -> Iterator[tuple[Loc, str]]:
+    """Yield what a key or an issuer names that does not exist. `groups`: `model:*` → whether the model has adapters."""
+    limited: list[tuple[Loc, dict[str, Any]]] = [((), holder)]
+    limited += [(("plans", at), plan) for at, plan in enumerate(holder.get("plans") or ()) if plan]
+    for loc, part in limited:
+        for index, section in enumerate(part.get("model_limits") or ()):
+            if section and section.get("model") is not None and section["model"] not in owners:
+                yield (*loc, "model_limits", index, "model"), f"the model {section['model']!r} does not exist"
+    for index, name in enumerate(holder.get("models") or ()):
+        if name in (None, "*") or name in owners:
+            continue
+        if name not in groups:
+            yield ("models", index), f"the model {name!r} does not exist"
+        elif not groups[name]:
+            yield ("models", index), f"{name!r} opens nothing: the model has no adapters"
 
 
 def _named(model: dict[str, Any] | None) -> bool:

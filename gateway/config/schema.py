@@ -14,7 +14,9 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from gateway.config.callers import Issuer, TokenPlan
 from gateway.config.kinds import Section, kinds
+from gateway.config.limits import Limits, ModelLimits, Prices, Team, Waiting
 from gateway.config.lora import Adapter
 from gateway.config.media import Media
 from gateway.config.models import Deployment, Key, Model, ModelsFile, Timeouts
@@ -31,6 +33,13 @@ SECTIONS: dict[str, type[Section]] = {
     "timeouts": Timeouts,
     "deployments": Deployment,
     "adapters": Adapter,
+    "limits": Limits,
+    "model_limits": ModelLimits,
+    "prices": Prices,
+    "waiting": Waiting,
+    "teams": Team,
+    "issuers": Issuer,
+    "plans": TokenPlan,
 }
 """Name of each table in the documentation → what it describes."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -38,10 +38,20 @@ Origin = Annotated[
     AfterValidator(_origin),
     Expected("a URL without a path, such as https://runtime.sagemaker.eu-west-1.amazonaws.com"),
 ]
+RedisUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^(rediss?://[^\s]+|unix://[^\s]+)$"),
+    Expected("a URL such as redis://127.0.0.1:6379/0", secret=True),
+]
 Host = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,253}$"),
     Expected("a host name or an IP address, such as 0.0.0.0"),
+]
+Digest = Annotated[
+    str,
+    StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$"),
+    Expected("sha256: and 64 hexadecimal digits, as printed by `lmi-gateway keys digest`", secret=True),
 ]
 Bytes = Annotated[int, Field(ge=1024, le=1 << 30)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -103,8 +113,46 @@ class Settings(Section):
     ca_bundle: Path | None = None
     """PEM file of certificate authorities to trust for connections to SageMaker. Without it `AWS_CA_BUNDLE` counts,
     then the system's own. A relative path starts at the working directory."""
+    limits_store: Literal["memory", "redis"] = "memory"
+    """Where limits and usage are counted: in each worker process by itself, or in Redis for all processes together."""
+    redis_url: RedisUrl | None = None
+    """Redis, or any node of a Redis Cluster; Valkey will do. `redis://[user:password@]host[:port][/db]`, `rediss://…`
+    for TLS, `unix:///path`."""
+    redis_ca_bundle: Path | None = None
+    """PEM file of certificate authorities to trust for `rediss://`; without it the system's own."""
+    redis_prefix: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$"), Expected("1 to 64 letters, digits or . _ -")
+    ] = "lmi-gateway"
+    """Begins the name of everything kept in Redis; gateways with the same prefix share limits, keys and usage."""
+    redis_timeout_s: Annotated[float, Field(ge=0.005, le=5)] = 0.05
+    """Seconds Redis may take for an answer; after that it is left alone until it answers again."""
+    redis_policy: Literal["open", "closed", "local"] = "local"
+    """While Redis is away: `open` serves everybody, `closed` nobody (503), `local` lets each process admit its share of
+    every limit."""
+    lease_s: Annotated[float, Field(ge=1, le=300)] = 10.0
+    """Seconds after which the running calls of a process that was killed no longer count."""
+    usage_days: Annotated[int, Field(ge=1, le=3660)] = 400
+    """Days for which the usage of keys, teams and models is kept."""
+    keys_store: Literal["file", "redis"] = "file"
+    """Where API keys are kept: in the configuration file alone, or in Redis besides."""
+    admin_host: Host = "127.0.0.1"
+    """Address that the administration listens on."""
+    admin_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """TCP port of the administration, which makes and revokes keys; 0 takes a free one, without it there is none."""
+    admin_key_digest: Annotated[Digest | None, Field(repr=False)] = None
+    """The SHA-256 of the key that opens the administration."""
     insecure: bool = False
     """Serve although no API keys are configured: anyone who reaches the port may use every model."""
+
+    def clashes(self) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong between settings, wherever each of them comes from: the setting and a message."""
+        if self.redis_url is None:
+            if self.limits_store == "redis":
+                yield "limits_store", "limits_store: redis needs redis_url"
+            if self.keys_store == "redis":
+                yield "keys_store", "keys_store: redis needs redis_url"
+        if self.admin_port is not None and self.admin_key_digest is None:
+            yield "admin_port", "admin_port needs admin_key_digest"
 
 
 def own_variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import gateway.errors
 from adapters.base import Surface
-from gateway.errors import GatewayError, MethodNotAllowed, RouteNotFound
+from gateway.errors import ADMIN_ONLY, GatewayError, MethodNotAllowed, RouteNotFound
 from gateway.http import docs_aliases, docs_tgi
 from gateway.http.docs_bodies import Schema, ref
 from gateway.http.docs_replies import SCHEMAS
@@ -139,8 +139,13 @@ def complete(document: dict[str, Any], *, keys_required: bool) -> dict[str, Any]
     return document
 
 
-def errors() -> dict[str, type[GatewayError]]:
+def callers_errors() -> dict[str, type[GatewayError]]:
     """Return every error a caller can see, by its code."""
+    return {code: kind for code, kind in errors().items() if kind not in ADMIN_ONLY}
+
+
+def errors() -> dict[str, type[GatewayError]]:
+    """Return every error, those of the administration too, by its code."""
     classes = [kind for kind in vars(gateway.errors).values() if isinstance(kind, type)]
     kinds = [kind for kind in classes if issubclass(kind, GatewayError)]
     # A base class is left out for the one of its subclasses that has its code.
@@ -153,7 +158,7 @@ def _generating(surface: Surface) -> Schema:
         name: {"summary": text, "value": {"model": EXAMPLE_MODEL, **body}}
         for name, (text, body) in EXAMPLES[surface].items()
     }
-    every_error = [kind for kind in errors().values() if kind not in (RouteNotFound, MethodNotAllowed)]
+    every_error = [kind for kind in callers_errors().values() if kind not in (RouteNotFound, MethodNotAllowed)]
     return {
         "tags": ["generate"],
         "operationId": operation,
@@ -207,7 +212,7 @@ def summary_of(kind: type[GatewayError]) -> str:
 
 
 def _error_schema() -> Schema:
-    known = errors()
+    known = callers_errors()
     return {
         "type": "object",
         "description": "Why there is no answer.",
@@ -262,11 +267,14 @@ _RETRY_AFTER: Schema = {
 }
 
 
+KEY_REFUSALS = ("missing_api_key", "invalid_api_key", "address_not_allowed", "too_many_failed_attempts")
+
+
 def _amend_models(paths: dict[str, Any]) -> None:
     known = errors()
     for path, codes in {
-        "/v1/models": ("missing_api_key", "invalid_api_key", "internal_error"),
-        "/v1/models/{model_id}": ("missing_api_key", "invalid_api_key", "model_not_found", "internal_error"),
+        "/v1/models": (*KEY_REFUSALS, "internal_error"),
+        "/v1/models/{model_id}": (*KEY_REFUSALS, "model_not_found", "internal_error"),
     }.items():
         operation = paths[path]["get"]
         operation["responses"] = {"200": operation["responses"]["200"]} | _refusals(known[code] for code in codes)

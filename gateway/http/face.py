@@ -95,11 +95,15 @@ def times_s(record: CallRecord) -> tuple[float, float]:
 
 def _timing(record: CallRecord) -> bytes:
     total_s, upstream_s = times_s(record)
-    return b"x-request-id: %b\r\nopenai-processing-ms: %d\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f\r\n" % (
-        record.request_id.encode(),
-        total_s * 1000,
-        (total_s - upstream_s) * 1000,
-        upstream_s * 1000,
+    return (
+        b"%bx-request-id: %b\r\nopenai-processing-ms: %d\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f\r\n"
+        % (
+            record.limit_headers,
+            record.request_id.encode(),
+            total_s * 1000,
+            (total_s - upstream_s) * 1000,
+            upstream_s * 1000,
+        )
     )
 
 

@@ -52,7 +52,7 @@ def routes(authenticate: Authenticator, catalog: Catalog) -> list[HTTPRouteHandl
 
     def list_models(request: Request[Any, Any, Any]) -> ModelList:
         """Models the API key may use."""
-        principal = authenticate(request.scope["headers"])
+        principal = authenticate(request.scope["headers"], request.scope["client"])
         return ModelList(data=[_show(model) for model in catalog.visible(principal)])
 
     def show_model(
@@ -60,7 +60,7 @@ def routes(authenticate: Authenticator, catalog: Catalog) -> list[HTTPRouteHandl
         model_id: Annotated[str, Parameter(description="A model's name or alias; it may contain slashes.")],
     ) -> ModelObject:
         """One model, by name or alias."""
-        principal = authenticate(request.scope["headers"])
+        principal = authenticate(request.scope["headers"], request.scope["client"])
         return _show(catalog.find(str(model_id).removeprefix("/"), principal))
 
     lists: dict[str, Any] = {"summary": "List models", "tags": ["models"], "sync_to_thread": False}

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from gateway.errors import GatewayError, InternalError, MethodNotAllowed, RouteNotFound
+from gateway.http.authenticate import Peer
 from gateway.http.errors import INTERNAL
 from gateway.http.face import JSON_HEADERS, Face
 from gateway.http.named import Route
@@ -28,7 +29,7 @@ class PlainRoute:
     def __init__(
         self,
         face: Face,
-        answer: Callable[[Headers, str | None], tuple[int, bytes]],
+        answer: Callable[[Headers, Peer, str | None], tuple[int, bytes]],
         *,
         also: frozenset[str] = frozenset(),
     ) -> None:
@@ -47,7 +48,7 @@ class PlainRoute:
         try:
             if scope["method"] not in READ_ONLY:
                 raise MethodNotAllowed("This URL does not answer this method.")
-            status, body = self._answer(headers, name)
+            status, body = self._answer(headers, scope["client"], name)
             lines = b"%bx-request-id: %b\r\n" % (JSON_HEADERS if body else b"", record.request_id.encode())
         except GatewayError as error:
             status, lines, body = self._face.refusal(error, record)

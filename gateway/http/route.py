@@ -1,8 +1,8 @@
 """A generating call, from the request's bytes to the answer's: `POST /v1/chat/completions` and its like.
 
 1. Who is calling: the key, before the body is read.
-2. The body: read, parsed once, its model looked up, its fields checked against the model's policy; with images and
-   the like, made ready by `media/`.
+2. The body: read, parsed once, its model looked up, its fields checked against the model's policy; its limits
+   (`limits/`); with images and the like, made ready by `media/`.
 3. The walk (`dispatch.py`) to a container and back.
 4. The answer: a whole one in one write; a stream by a relay, which after its first event needs no task.
 
@@ -27,10 +27,11 @@ from gateway.errors import GatewayError, InternalError, MethodNotAllowed, Shutti
 from gateway.http.authenticate import Authenticator
 from gateway.http.errors import INTERNAL, from_adapter
 from gateway.http.face import Face
-from gateway.http.protocol import GatewayProtocol, connection_of
+from gateway.http.protocol import GatewayProtocol, connection_of, header_lines
 from gateway.http.relay import Ending, Relay
 from gateway.http.request import read_body, read_head
 from gateway.http.running import Running
+from gateway.limits.admission import Admission, Permit
 from gateway.media.prepare import Preparer
 from gateway.routing.catalog import ServedModel
 from gateway.telemetry.events import CallRecord, Telemetry
@@ -53,6 +54,7 @@ class GeneratingRoute:
         complete: Complete | None = None,
         telemetry: Telemetry,
         running: Running,
+        admission: Admission,
         media: Preparer,
         max_body_bytes: int,
         write_timeout_s: float,
@@ -64,6 +66,7 @@ class GeneratingRoute:
         self._complete = complete or dispatcher.complete
         self._telemetry = telemetry
         self._running = running
+        self._admission = admission
         self._media = media
         self._max_body_bytes = max_body_bytes
         self._write_timeout_s = write_timeout_s
@@ -83,15 +86,19 @@ class GeneratingRoute:
         record = CallRecord(face.surface, head.request_id, monotonic())
         self._telemetry.call_began()
         relay: Relay | None = None
+        permit: Permit | None = None
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("This URL answers POST only.")
-            principal = self._authenticate(headers)
+            principal = self._authenticate(headers, scope["client"])
             record.key_id = principal.key_id
             body = await read_body(head, receive, self._max_body_bytes)
             if body is None:
                 raise asyncio.CancelledError
             model, call = face.take(body, principal, name, record)
+            permit = await self._admission.enter(principal, model.name, call, functools.partial(_Waiter, connection))
+            if permit.headers:
+                record.limit_headers = header_lines(permit.headers)
             if call.media or len(body) > self._media.max_bytes:
                 _Waiter(connection)  # a caller who leaves meanwhile stops what is fetched for the call
                 call = await self._media.prepare(call, model.name)
@@ -106,7 +113,7 @@ class GeneratingRoute:
                     event_of=face.event,
                 )
                 await self._first_event(model, call, record, connection, relay)
-                relay.then(functools.partial(self._stream_over, record))
+                relay.then(functools.partial(self._stream_over, record, permit))
                 return relay
         except GatewayError as error:
             self._refuse(error, record, connection, relay)
@@ -126,7 +133,7 @@ class GeneratingRoute:
         if relay is not None:
             self._running.streams.discard(relay)
             relay.detach()
-        self._ended(record)
+        self._ended(record, permit)
         return None
 
     async def _whole(self, model: ServedModel, call: Call, record: CallRecord, connection: GatewayProtocol) -> None:
@@ -155,7 +162,7 @@ class GeneratingRoute:
             holding.cancel()
         send_status()
 
-    def _stream_over(self, record: CallRecord, relay: Relay) -> None:
+    def _stream_over(self, record: CallRecord, permit: Permit, relay: Relay) -> None:
         self._running.streams.discard(relay)
         record.status = 200
         record.ending = relay.ending or ""
@@ -169,11 +176,15 @@ class GeneratingRoute:
             _log_fault(relay.error, record)
         elif relay.ending is not Ending.COMPLETE:
             record.code = "cancelled"
-        self._ended(record)
+        self._ended(record, permit)
 
-    def _ended(self, record: CallRecord) -> None:
+    def _ended(self, record: CallRecord, permit: Permit | None) -> None:
         record.seconds = monotonic() - record.began
         try:
+            if permit is not None:
+                # A caller who left is not a container that failed: what was asked for has been worked on.
+                left = record.code == "cancelled" and record.lane != ""
+                permit.settle(record.usage, delivered=record.events, worked=left)
             self._telemetry.call_ended(record)
         except Exception as error:  # what cannot be counted is no reason to fail, or to keep a connection
             log.error("unexpected error", exc_info=error, extra={"request_id": record.request_id})

@@ -12,6 +12,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import uvicorn
@@ -21,8 +22,11 @@ from gateway.app import build
 from gateway.config.load import Config, load
 from gateway.http.processes import OnlyServer, Workers
 from gateway.http.protocol import GatewayProtocol
+from gateway.limits.memory import MemoryLimits
+from gateway.limits.setup import make_store
+from gateway.limits.store import LimitStore
 from gateway.telemetry import log as logs
-from gateway.telemetry.prometheus import MULTIPROCESS_VARIABLE
+from gateway.telemetry.prometheus import MULTIPROCESS_VARIABLE, PrometheusTelemetry
 
 BACKLOG = 4096
 CUT_GRACE_S = 2
@@ -41,11 +45,45 @@ def run(config: Config, path: Path | None = None) -> int:
         hint = "; --port chooses another" if error.errno == errno.EADDRINUSE else ""
         print(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}{hint}", file=sys.stderr)
         return 1
+    admin, stores = None, _Stores()
+    if settings.admin_port is not None:
+        from gateway.admin.server import AdminServer  # imported late: most gateways have no administration
+
+        try:
+            # The books of a gateway with one process are in that process; those of several are in Redis.
+            admin = AdminServer(config, _bind(settings.admin_host, settings.admin_port), stores.books)
+        except OSError as error:
+            listener.close()
+            where = f"{settings.admin_host}:{settings.admin_port}"
+            print(f"cannot listen on {where} for the administration: {error.strerror}", file=sys.stderr)
+            return 1
+        admin.start()
+    try:
+        return _serve(config, path, listener, stores)
+    finally:
+        if admin is not None:
+            admin.stop()
+
+
+class _Stores:
+    """What this process' application counts in, once there is one."""
+
+    def __init__(self) -> None:
+        self.made: LimitStore | None = None
+
+    def books(self) -> Mapping[int, Mapping[bytes, int]] | None:
+        """Return the books that are kept in memory, None if there are none."""
+        return self.made.books if isinstance(self.made, MemoryLimits) else None
+
+
+def _serve(config: Config, path: Path | None, listener: socket.socket, stores: _Stores) -> int:
+    """Serve callers on a bound socket until told to stop."""
+    settings = config.settings
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     several = settings.workers > 1
     options = uvicorn.Config(
-        "gateway.http.server:create_app" if several else create(config),
+        "gateway.http.server:create_app" if several else create(config, stores),
         factory=several,
         loop="uvloop",
         http=GatewayProtocol,
@@ -79,15 +117,19 @@ def create_app() -> Litestar:
     """Return the application, in a worker process."""
     path = os.environ.get(CONFIG_PATH_VARIABLE)
     config = load(Path(path) if path else None, os.environ)
-    if not config.keys and not config.settings.insecure:
+    if not config.keys_possible and not config.settings.insecure:
         raise RuntimeError("the configuration has lost its keys since the gateway was started")
     logs.configure(config.settings.log_level)
     return create(config)
 
 
-def create(config: Config) -> Litestar:
+def create(config: Config, stores: _Stores | None = None) -> Litestar:
     """Return the application."""
-    app = build(config)
+    telemetry = PrometheusTelemetry()
+    limits = make_store(config, telemetry.limits)
+    if stores is not None:
+        stores.made = limits
+    app = build(config, telemetry, limits)
     # What exists now lives as long as the process: collections need not look at it again.
     gc.collect()
     gc.freeze()

@@ -134,7 +134,8 @@ class TgiFace(TgiWords):
 def timing(record: CallRecord) -> bytes:
     """Return the header lines that every answer of these routes has."""
     total_s, upstream_s = times_s(record)
-    return b"x-request-id: %b\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f\r\n" % (
+    return b"%bx-request-id: %b\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f\r\n" % (
+        record.limit_headers,
         record.request_id.encode(),
         (total_s - upstream_s) * 1000,
         upstream_s * 1000,

@@ -17,6 +17,7 @@ from gateway.errors import (
     GatewayError,
     InvalidJson,
     InvalidRequest,
+    LimitError,
     UpstreamFault,
     UpstreamProtocol,
     UpstreamThrottled,
@@ -43,6 +44,7 @@ OVERLOADED = Words(429, "overloaded", "")
 INCOMPLETE = Words(500, "incomplete_generation", "Incomplete generation: ")
 
 _WORDS: tuple[tuple[type[GatewayError], Words | None], ...] = (
+    (LimitError, OVERLOADED),
     (InvalidJson, NO_JSON),
     (InvalidRequest, VALIDATION),
     (UpstreamThrottled, OVERLOADED),

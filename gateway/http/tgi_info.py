@@ -12,7 +12,7 @@ import msgspec
 from adapters.openai.caps import MAX_CHOICES
 from gateway import __version__
 from gateway.config.tgi import Tgi
-from gateway.http.authenticate import Authenticator
+from gateway.http.authenticate import Authenticator, Peer
 from gateway.http.plain import Headers
 from gateway.http.tgi import ModelChoice
 from gateway.routing.catalog import ServedModel
@@ -31,13 +31,13 @@ class InfoAnswer:
         self._config = config
         self._workers = workers
 
-    def __call__(self, headers: Headers, name: str | None) -> tuple[int, bytes]:
+    def __call__(self, headers: Headers, peer: Peer, name: str | None) -> tuple[int, bytes]:
         """Return TGI's fields for a model, the default one where the URL names none.
 
         Raises:
             GatewayError: the key is none of ours, or there is no such model for it.
         """
-        model = self._choice.find(name, None, self._authenticate(headers))
+        model = self._choice.find(name, None, self._authenticate(headers, peer))
         return 200, _encode(self._fields(model))
 
     def _fields(self, model: ServedModel) -> dict[str, object]:
@@ -68,12 +68,12 @@ class HealthAnswer:
         self._choice = choice
         self._healthy = healthy
 
-    def __call__(self, headers: Headers, name: str | None) -> tuple[int, bytes]:
+    def __call__(self, headers: Headers, peer: Peer, name: str | None) -> tuple[int, bytes]:
         """Return 200 and nothing, or 503 and TGI's words for it.
 
         Raises:
             GatewayError: see `InfoAnswer`; only where the URL names a model.
         """
         if name is not None:
-            self._choice.find(name, None, self._authenticate(headers))
+            self._choice.find(name, None, self._authenticate(headers, peer))
         return (200, b"") if self._healthy() else (503, UNHEALTHY)

@@ -39,6 +39,8 @@ class CallRecord:
     """Records that came after the end of a stream."""
     usage: Usage | None = None
     detail: str | None = None
+    limit_headers: bytes = b""
+    """What the caller is told about its limits: header lines."""
 
 
 class Telemetry(Protocol):

@@ -62,6 +62,18 @@ def test_a_small_file_gets_every_default() -> None:
         "sagemaker_endpoint_url": None,
         "upstream_idle_s": 55.0,
         "ca_bundle": None,
+        "limits_store": "memory",
+        "redis_url": None,
+        "redis_ca_bundle": None,
+        "redis_prefix": "lmi-gateway",
+        "redis_timeout_s": 0.05,
+        "redis_policy": "local",
+        "lease_s": 10.0,
+        "usage_days": 400,
+        "keys_store": "file",
+        "admin_host": "127.0.0.1",
+        "admin_port": None,
+        "admin_key_digest": None,
         "insecure": False,
     }
 
@@ -283,3 +295,24 @@ def test_no_repr_and_no_error_shows_a_digest() -> None:
         Key(id="k", digest=DIGEST + "0", models=("m",))
     for shown in (repr(config), str(config), repr(config.keys[0]), str(raised.value), repr(raised.value)):
         assert "a1a1a1a1" not in shown
+
+
+@pytest.mark.parametrize(("settings", "environ", "problem"), [
+    pytest.param("limits_store: redis", {}, "gateway.yaml: settings.limits_store: limits_store: redis needs redis_url",
+                 id="limits in no Redis"),
+    pytest.param("keys_store: redis", {}, "gateway.yaml: settings.keys_store: keys_store: redis needs redis_url",
+                 id="keys in no Redis"),
+    pytest.param("port: 1", {"LMI_GATEWAY_LIMITS_STORE": "redis"},
+                 "LMI_GATEWAY_LIMITS_STORE: limits_store: redis needs redis_url", id="said by a variable"),
+    pytest.param("admin_port: 1", {}, "gateway.yaml: settings.admin_port: admin_port needs admin_key_digest",
+                 id="an open administration"),
+])  # fmt: skip
+def test_settings_at_odds_with_each_other(settings: str, environ: dict[str, str], problem: str) -> None:
+    assert problems(f"settings: {{{settings}}}\n{SMALL}", environ) == [problem]
+
+
+def test_file_and_environment_together_may_say_what_neither_says_alone() -> None:
+    config = parsed(f"settings: {{limits_store: redis}}\n{SMALL}", {"LMI_GATEWAY_REDIS_URL": "redis://127.0.0.1:1"})
+    assert (config.settings.limits_store, config.settings.redis_url) == ("redis", "redis://127.0.0.1:1")
+    config = parsed(f"settings: {{redis_url: 'redis://127.0.0.1:1'}}\n{SMALL}", {"LMI_GATEWAY_KEYS_STORE": "redis"})
+    assert config.settings.keys_store == "redis"

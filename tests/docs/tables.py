@@ -107,6 +107,12 @@ def families() -> list[Metric]:
     telemetry.media_cache("hit")
     telemetry.media_scaled("m")
     telemetry.upstream(1, {"default": True})
+    telemetry.limits.limit_decision("key", "requests_per_minute", "refused")
+    telemetry.limits.limit_waiting("m", 1)
+    telemetry.limits.redis_latency(0.1)
+    telemetry.limits.redis_failed("timeout")
+    telemetry.limits.redis_state(True)
+    telemetry.limits.decided_alone()
     found = list(telemetry.registry.collect())
     assert [metric.name for metric in found if not metric.samples] == [], "some metric was not reached"
     return found

@@ -52,7 +52,7 @@ def test_what_may_be_retried_and_who_can_mend_it_goes_with_the_status() -> None:
     for code, (_, status, type_, _, retry, wait) in CODES.items():
         assert (type_ == "`server_error`") is (int(status) >= 500), code
         assert wait == "–" or retry == "yes", code
-        assert retry == "no" or int(status) in (408, 500, 502, 503, 504), code
+        assert retry == "no" or int(status) in (408, 429, 500, 502, 503, 504), code
 
 
 def test_no_heading_is_left_over() -> None:

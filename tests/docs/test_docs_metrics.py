@@ -7,7 +7,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.http.docs_document import errors
+from gateway.http.docs_document import callers_errors
 from gateway.http.relay import Ending
 from tests.docs.reading import page, table
 from tests.docs.serving import served
@@ -23,7 +23,7 @@ def test_the_table_is_current_and_complete() -> None:
 
 
 def test_the_number_of_codes_is_the_one_the_bounds_are_made_of() -> None:
-    codes = len(errors()) + 2
+    codes = len(callers_errors()) + 2
     assert f"`code` has at most {codes} values: `ok`, `cancelled`, and" in PAGE
     assert ROWS["gateway_calls_total"][3] == f"4 × (*M* + 1) × {codes}"
     assert ROWS["gateway_upstream_attempts_total"][3] == f"*D* × {codes - 1}"
@@ -35,7 +35,11 @@ def test_the_bounds_of_histograms_are_their_series() -> None:
             one = {tuple(value for name, value in sample.labels.items() if name != "le") for sample in metric.samples}
             series = len(metric.samples) // len(one)
             surfaces = "4 × (*M* + 1) × " if "`model`" in ROWS[metric.name][2] else ""
-            assert ROWS[metric.name][3] == (f"{surfaces}{series}" if surfaces else str(4 * series))
+            assert ROWS[metric.name][3] == (
+                f"{surfaces}{series}"
+                if surfaces
+                else str(4 * series if "`surface`" in ROWS[metric.name][2] else series)
+            )
 
 
 def test_every_label_is_explained_and_every_ending_named() -> None:

@@ -22,7 +22,7 @@ from adapters.openai.request import BadRequest, FieldPolicy, check, read
 from adapters.openai.rules import RULES
 from gateway import app as composition
 from gateway.config.load import parse
-from gateway.http.docs_document import EXAMPLES, GENERATING, errors
+from gateway.http.docs_document import EXAMPLES, GENERATING, callers_errors
 from gateway.http.docs_page import page
 from gateway.http.docs_style import STYLE
 from gateway.http.docs_tgi import EXAMPLES as TGI_EXAMPLES
@@ -90,7 +90,7 @@ async def test_every_method_that_is_answered_is_documented_and_no_other(monkeypa
 
 
 def test_every_error_is_in_the_document() -> None:
-    codes = set(errors())
+    codes = set(callers_errors())
     assert set(DOCUMENT["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"]) == codes
     for path, *_ in GENERATING.values():
         responses = DOCUMENT["paths"][path]["post"]["responses"]
@@ -101,7 +101,7 @@ def test_every_error_is_in_the_document() -> None:
         }
         assert told == {
             code: kind.status
-            for code, kind in errors().items()
+            for code, kind in callers_errors().items()
             if code not in ("route_not_found", "method_not_allowed")
         }
     for code in ("route_not_found", "method_not_allowed"):
@@ -109,7 +109,7 @@ def test_every_error_is_in_the_document() -> None:
 
 
 def test_every_error_fits_its_schema() -> None:
-    for kind in errors().values():
+    for kind in callers_errors().values():
         validator("Error").validate(json.loads(kind("A sentence.", param="model").body()))
     with pytest.raises(Exception, match="is not one of"):
         validator("Error").validate({"error": {"message": "", "type": "server_error", "param": None, "code": "other"}})
@@ -435,7 +435,7 @@ def test_the_page_shows_every_operation_schema_and_field(tree: Tree) -> None:
         assert f"schema-{name}" in ids
         for field in schema.get("properties", {}):
             assert field in shown
-    for code in errors():
+    for code in callers_errors():
         assert code in shown
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from adapters.tgi.refusal import TgiRefusal
 from gateway.errors import (
+    ConcurrencyLimitExceeded,
     ContextLengthExceeded,
     GatewayError,
     InternalError,
@@ -17,9 +18,12 @@ from gateway.errors import (
     MissingKey,
     ModelNotFound,
     ModelNotReady,
+    QuotaExceeded,
+    RateLimitExceeded,
     RequestTooLarge,
     RouteNotFound,
     ShuttingDown,
+    TooManyFailures,
     UnsupportedMediaType,
     UnsupportedParameterError,
     UpstreamAuth,
@@ -47,6 +51,10 @@ TABLE: list[tuple[type[GatewayError], int, str, str]] = [
     (UpstreamMisconfigured, 424, "generation", "Request failed during generation: No."),
     (UpstreamThrottled, 429, "overloaded", "No."),
     (UpstreamUnavailable, 429, "overloaded", "No."),
+    (RateLimitExceeded, 429, "overloaded", "No."),
+    (ConcurrencyLimitExceeded, 429, "overloaded", "No."),
+    (QuotaExceeded, 429, "overloaded", "No."),
+    (TooManyFailures, 429, "overloaded", "No."),
     (UpstreamProtocol, 500, "incomplete_generation", "Incomplete generation: No."),
     (UpstreamTimeout, 504, "upstream_timeout", "No."),
     (ModelNotReady, 503, "model_not_ready", "No."),
@@ -70,7 +78,7 @@ def test_an_error_has_tgis_status_kind_and_text(kind: type[GatewayError], status
 def test_no_error_of_the_gateways_makes_tgi_blame_the_caller_for_it() -> None:
     for kind in errors().values():
         status, _ = body_of(kind("No."))
-        assert (status in (424, 429) or status >= 500) is (kind.status >= 500), kind
+        assert (status in (424, 429) or status >= 500) is (kind.status >= 500 or kind.status == 429), kind
 
 
 def test_an_event_has_no_space_and_is_not_overloaded_once_it_has_begun() -> None:

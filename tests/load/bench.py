@@ -3,7 +3,7 @@
 Everything runs on this machine, over loopback. CPU is the gateway's process alone, as the kernel's scheduler counts it;
 latencies and delays depend on what else the machine does, so compare them with the direct row only.
 
-    python -m tests.load.bench [--seconds 5] [--profiles unary,burst,paced64,paced1000,open1000]
+    python -m tests.load.bench [--seconds 5] [--profiles unary,burst,paced64,paced1000,open1000,memory,redis]
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.redis_server import running_redis
+
 KEY = "sk-lmi-" + "b" * 43
 
 
@@ -37,6 +39,8 @@ class Profile:
     stream: bool = True
     ramp_s: float = 0.2
     target_us: float | None = None
+    limits: str = ""
+    """Where limits are counted, `memory` or `redis`: with them on, the cost is what this adds to the same without."""
 
 
 PROFILES = {
@@ -47,6 +51,14 @@ PROFILES = {
         "1,000 streams, a chunk each 20 ms", 1000, "[[chunks=64 pace_ms=20]]", ramp_s=1.3, target_us=30
     ),
     "open1000": Profile("1,000 streams, a chunk each 500 ms", 1000, "[[chunks=64 pace_ms=500]]", ramp_s=3),
+    "memory": Profile("unary, five limits in memory", 16, stream=False, target_us=135, limits="memory"),
+    "redis": Profile("unary, five limits in Redis", 16, stream=False, target_us=180, limits="redis"),
+}
+LIMITS = {
+    "requests_per_minute": 10**9,
+    "tokens_per_minute": 10**10,
+    "concurrent_requests": 10**6,
+    "tokens_per_day": 10**11,
 }
 
 
@@ -66,13 +78,16 @@ def body_of(profile: Profile) -> bytes:
     ).encode()
 
 
-def config_of(upstream: str) -> dict[str, Any]:
+def config_of(upstream: str, limits: str, redis_url: str) -> dict[str, Any]:
+    store = {"limits_store": limits, "redis_url": redis_url, "redis_timeout_s": 1.0} if limits == "redis" else {}
+    key = {"id": "bench", "digest": f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}", "models": ["*"]}
     return {
-        "settings": {"port": 0, "sagemaker_endpoint_url": upstream, "log_level": "info"},
-        "keys": [{"id": "bench", "digest": f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}", "models": ["*"]}],
+        "settings": {"port": 0, "sagemaker_endpoint_url": upstream, "log_level": "info", **store},
+        "keys": [{**key, "limits": LIMITS} if limits else key],
         "models": [
             {
                 "name": "bench",
+                **({"limits": {"concurrent_requests": 10**6}} if limits else {}),
                 "deployments": [
                     {"endpoint": "bench", "region": "us-east-1", "container": "vllm", "version": "0.27"},
                 ],
@@ -166,29 +181,46 @@ def main() -> int:
         options.error(f"no such profile: {', '.join(sorted(unknown))}; there are {', '.join(PROFILES)}")
     with (
         process([sys.executable, "-m", "tests.load.upstream"], "stdout", r"(\d+)") as (_, port),
-        tempfile.TemporaryDirectory() as folder,
+        contextlib.ExitStack() as opened,
     ):
         upstream = f"http://127.0.0.1:{port}"
-        config = Path(folder, "gateway.yaml")
-        config.write_text(json.dumps(config_of(upstream)))
+        redis_url = ""
+        if any(PROFILES[name].limits == "redis" for name in names):
+            redis_url = opened.enter_context(running_redis()).url
+        for limits in dict.fromkeys(PROFILES[name].limits for name in names):
+            with serving(config_of(upstream, limits, redis_url)) as (pid, gateway):
+                print(f"gateway idle: {memory_mb(pid):.1f} MB; {os.cpu_count()} cores; one worker\n")
+                head = f"{'profile':10} {'load':34} {'gateway CPU':>20} {'target':6} {'rate':>12}"
+                print(f"{head}  added ms p50, p99  memory")
+                for name in [name for name in names if PROFILES[name].limits == limits]:
+                    profile = PROFILES[name]
+                    run(name, profile, upstream, gateway, pid, chosen.seconds)
+                print()
+    return 0
+
+
+@contextlib.contextmanager
+def serving(config: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """Run a gateway; yield its process id and its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "gateway.yaml")
+        path.write_text(json.dumps(config))
         with process(
-            [sys.executable, "-m", "gateway", "serve", "--config", str(config)],
+            [sys.executable, "-m", "gateway", "serve", "--config", str(path)],
             "stderr",
             r'"url": "([^"]+)"',
             AWS_ACCESS_KEY_ID="AKIDEXAMPLE",
             AWS_SECRET_ACCESS_KEY="bench",
-        ) as (pid, gateway):
-            print(f"gateway idle: {memory_mb(pid):.1f} MB; {os.cpu_count()} cores; one worker\n")
-            print(
-                f"{'profile':10} {'load':34} {'gateway CPU':>20} {'target':6} {'rate':>12}  added ms p50, p99  memory"
-            )
-            for name in names:
-                profile = PROFILES[name]
-                suffix = "invocations-response-stream" if profile.stream else "invocations"
-                direct = measure(f"{upstream}/endpoints/bench/{suffix}", profile, min(chosen.seconds, 2.0), None)
-                through = measure(f"{gateway}/v1/chat/completions", profile, chosen.seconds, pid)
-                print(row(name, profile, direct, through, chosen.seconds), flush=True)
-    return 0
+        ) as started:
+            yield started
+
+
+def run(name: str, profile: Profile, upstream: str, gateway: str, pid: int, seconds: float) -> None:
+    """Measure one profile and print its row."""
+    suffix = "invocations-response-stream" if profile.stream else "invocations"
+    direct = measure(f"{upstream}/endpoints/bench/{suffix}", profile, min(seconds, 2.0), None)
+    through = measure(f"{gateway}/v1/chat/completions", profile, seconds, pid)
+    print(row(name, profile, direct, through, seconds), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,15 @@ FIGURES = re.compile(
 @pytest.mark.skipif(sys.platform != "linux", reason="the bench reads a process' CPU time and memory from /proc")
 def test_the_bench_has_figures_for_each_profile_and_no_errors() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "tests.load.bench", "--seconds", "0.3", "--profiles", "unary,burst,paced64"],
+        [
+            sys.executable,
+            "-m",
+            "tests.load.bench",
+            "--seconds",
+            "0.3",
+            "--profiles",
+            "unary,burst,paced64,memory,redis",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -33,6 +41,8 @@ def test_the_bench_has_figures_for_each_profile_and_no_errors() -> None:
         ("unary", "request"),
         ("burst", "chunk"),
         ("paced64", "chunk"),
+        ("memory", "request"),
+        ("redis", "request"),
     ], run.stdout
     assert "ERRORS" not in run.stdout
     for row in rows:

@@ -1,0 +1,1 @@
+"""Administration on a port of its own: keys in Redis, and what else operators look after."""

@@ -1,0 +1,1 @@
+"""What callers may use: requests, tokens, calls at once and money, exact across processes and machines."""

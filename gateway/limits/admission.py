@@ -1,0 +1,323 @@
+"""Whether a call may be made now; and when it has been, what it used.
+
+    enter ─▶ the rules of key, key at model, team, model ─▶ store.reserve ─▶ Permit
+                                        over the model's calls at once ─▶ its line, fair between keys, for a while
+    Permit.settle ─▶ store.settle, and the model's line moves on
+
+A permit is settled exactly once, whatever becomes of its call; until then its estimate stays reserved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from adapters.base import Call, Usage
+from gateway.auth.principal import Principal, Row
+from gateway.config.limits import Prices, Waiting
+from gateway.errors import (
+    ConcurrencyLimitExceeded,
+    GatewayError,
+    LimitsUnavailable,
+    QuotaExceeded,
+    RateLimitExceeded,
+)
+from gateway.limits.cost import ask_for, estimate, money
+from gateway.limits.headers import limit_headers, words
+from gateway.limits.plan import Plans
+from gateway.limits.queue import FairQueue, Priority
+from gateway.limits.rules import NEVER, UNKNOWN, Amounts, Kind, Rule, Verdict, worst
+from gateway.limits.script import RuleSet
+from gateway.limits.store import LimitStore, Reservation, Unavailable
+
+ASK_AGAIN_S = 0.05
+"""How often the head of a line asks although no call of this process has ended: those of others make room, too."""
+_NOTHING = Amounts()
+
+
+class LimitObserver(Protocol):
+    """Who counts decisions."""
+
+    def limit_decision(self, scope: str, limit: str, decision: str) -> None:
+        """`scope`: key, key_model, team or model. `limit`: the field's name. `decision`: refused, shadow or waited."""
+        ...
+
+    def limit_waiting(self, model: str, waiting: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTerms:
+    """What limits need to know of a model."""
+
+    name: str
+    context_length: int | None
+    prices: Prices | None
+    waiting: Waiting
+
+
+class _Line:
+    """The calls that wait for one model."""
+
+    def __init__(self, terms: ModelTerms) -> None:
+        self.queue: FairQueue[asyncio.Future[None]] = FairQueue(terms.waiting.most)
+        self.head: asyncio.Future[None] | None = None
+        """Whose turn it is: it asks the store until it is admitted or gives up."""
+        self.moved = asyncio.Event()
+
+    def advance(self) -> None:
+        """Let the next one ask, if nobody does."""
+        if self.head is None:
+            self.head = self.queue.take()
+            if self.head is not None and not self.head.done():
+                self.head.set_result(None)
+
+
+class Permit:
+    """One admitted call."""
+
+    __slots__ = ("_admission", "_began", "_reservation", "_row", "_settled", "_terms", "estimate", "headers")
+
+    def __init__(
+        self,
+        admission: Admission,
+        terms: ModelTerms,
+        reservation: Reservation | None,
+        row: Row,
+        prompt_tokens: int,
+    ) -> None:
+        self._admission = admission
+        self._terms = terms
+        self._reservation = reservation
+        self._row = row
+        self._began = monotonic()
+        self._settled = False
+        self.estimate = prompt_tokens
+        """Of the prompt's tokens, for calls whose container has not counted them."""
+        self.headers = [] if reservation is None else limit_headers(reservation.rules.rules, reservation.verdict)
+
+    def settle(self, usage: Usage | None, *, delivered: int = 0, worked: bool = False) -> None:
+        """End the call. Later calls of this do nothing.
+
+        Args:
+            usage: what the container counted, None if it has not.
+            delivered: events that reached the caller without a count: then the prompt's estimate and these are used.
+            worked: likewise the prompt's estimate is used, although nothing has reached the caller.
+        """
+        if self._settled:
+            return
+        self._settled = True
+        if usage is None:
+            usage = Usage(self.estimate, delivered) if delivered or worked else Usage(0, 0)
+        self._admission.leave(self._terms, self._reservation, self._row, usage, monotonic() - self._began)
+
+
+class Admission:
+    """Admits calls."""
+
+    def __init__(
+        self, store: LimitStore, plans: Plans, models: Mapping[str, ModelTerms], observer: LimitObserver
+    ) -> None:
+        self._store = store
+        self._plans = plans
+        self._models = models
+        self._observer = observer
+        self._lines = {name: _Line(terms) for name, terms in models.items() if terms.waiting.most}
+        self._empty = store.rule_set(())
+
+    async def enter(self, principal: Principal, model: str, call: Call, watch: Callable[[], object]) -> Permit:
+        """Return the permit of a call.
+
+        Args:
+            watch: called before a wait: from then on the task is to be cancelled should its caller leave.
+
+        Raises:
+            GatewayError: the call is over a limit, or nobody can say whether it is.
+        """
+        terms = self._models[model]
+        rules = self._rules(principal, model)
+        prompt, answer = estimate(call, terms.context_length)
+        row = principal.rows.get(model) or principal.row(model)
+        if not rules.rules:
+            return Permit(self, terms, None, row, prompt)
+        priority = _priority(principal, call)
+        ask = _fitted(rules.rules, ask_for(terms.prices, prompt, answer), bounded=call.max_tokens is not None)
+        line = self._lines.get(model)
+        try:
+            if line is not None and (line.head is not None or len(line.queue)):
+                watch()
+                reservation = await self._wait(line, terms, principal, rules, ask, priority)
+            else:
+                reservation = await self._store.reserve(rules, ask)
+                if line is not None and _only_full(rules.rules, reservation.verdict):
+                    watch()
+                    reservation = await self._wait(line, terms, principal, rules, ask, priority)
+        except Unavailable:
+            raise LimitsUnavailable(
+                "Limits cannot be checked right now. Please retry later.", retry_after_s=1
+            ) from None
+        for standing in reservation.verdict.standings:
+            if standing.over:
+                self._observe(rules.rules, reservation.verdict)
+                break
+        if not reservation.verdict.admitted:
+            raise self._refusal(rules.rules, reservation.verdict, ask, model)
+        return Permit(self, terms, reservation, row, prompt)
+
+    def leave(self, terms: ModelTerms, reservation: Reservation | None, row: Row, usage: Usage, seconds: float) -> None:
+        """Settle a permit, and let the next in line ask."""
+        spent = money(terms.prices, usage, seconds if usage.completion_tokens else 0.0)
+        used = Amounts(usage.prompt_tokens + usage.completion_tokens, spent)
+        books = {row.requests: 1, row.milliseconds: round(seconds * 1000)}
+        if usage.prompt_tokens:
+            books[row.prompt_tokens] = usage.prompt_tokens
+        if usage.cached_tokens:
+            books[row.cached_tokens] = usage.cached_tokens
+        if usage.completion_tokens:
+            books[row.completion_tokens] = usage.completion_tokens
+        if spent:
+            books[row.money] = spent
+        if reservation is None:
+            reservation = Reservation(self._empty, _NOTHING, Verdict(True, (), 0), shared=False)
+        self._store.settle(reservation, used, books)
+        line = self._lines.get(terms.name)
+        if line is not None:
+            line.moved.set()
+
+    def _rules(self, principal: Principal, model: str) -> RuleSet:
+        rules = principal.rule_sets.get(model)
+        if rules is None:
+            found = self._plans.rules(principal.limits, principal.model_limits, principal.team, model)
+            rules = principal.rule_sets[model] = self._store.rule_set(found)
+        return rules
+
+    async def _wait(
+        self, line: _Line, terms: ModelTerms, principal: Principal, rules: RuleSet, ask: Amounts, priority: Priority
+    ) -> Reservation:
+        """Stand in line until the call is admitted, refused for another reason, or its time is over."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        if not line.queue.add(turn, principal.key_id, priority, ask.tokens):
+            raise ConcurrencyLimitExceeded(
+                f"The model `{terms.name}` is serving as many calls as it may, and {len(line.queue)} are waiting."
+                " Please retry in a second.",
+                wait_ms=1000,
+            )
+        self._observer.limit_waiting(terms.name, len(line.queue))
+        line.advance()
+        deadline = loop.time() + terms.waiting.seconds
+        try:
+            async with asyncio.timeout_at(deadline):
+                await turn
+                while True:
+                    line.moved.clear()
+                    reservation = await self._store.reserve(rules, ask)
+                    if not _only_full(rules.rules, reservation.verdict):
+                        self._observer.limit_decision("model", Kind.CONCURRENT.word, "waited")
+                        return reservation
+                    try:
+                        async with asyncio.timeout(ASK_AGAIN_S):
+                            await line.moved.wait()
+                    except TimeoutError:
+                        pass
+        except TimeoutError:
+            self._observer.limit_decision("model", Kind.CONCURRENT.word, "refused")
+            raise ConcurrencyLimitExceeded(
+                f"The model `{terms.name}` is serving as many calls as it may; this one has waited for"
+                f" {terms.waiting.seconds:g} seconds. Please retry in a second.",
+                wait_ms=1000,
+            ) from None
+        finally:
+            if line.head is turn:
+                line.head = None
+                line.advance()
+            else:
+                line.queue.remove(turn, principal.key_id, priority)
+            self._observer.limit_waiting(terms.name, len(line.queue))
+
+    def _observe(self, rules: tuple[Rule, ...], verdict: Verdict) -> None:
+        for rule, standing in zip(rules, verdict.standings, strict=True):
+            if standing.over:
+                self._observer.limit_decision(_scope(rule), rule.kind.word, "shadow" if rule.shadow else "refused")
+
+    def _refusal(self, rules: tuple[Rule, ...], verdict: Verdict, ask: Amounts, model: str) -> GatewayError:
+        at = worst(rules, verdict)
+        rule, standing = rules[at], verdict.standings[at]
+        subject = _SUBJECTS[_scope(rule)].format(model=model)
+        headers = tuple(limit_headers(rules, verdict))
+        if rule.kind is Kind.CONCURRENT:
+            return ConcurrencyLimitExceeded(
+                f"Limit of {rule.amount} concurrent requests {subject} reached. Please retry when one of them ends.",
+                wait_ms=1000,
+                headers=headers,
+            )
+        wait = None if standing.wait_ms == NEVER else 1000 if standing.wait_ms == UNKNOWN else standing.wait_ms
+        if rule.is_budget:
+            what, period = _BUDGETS[rule.kind]
+            return QuotaExceeded(
+                f"The {what} {subject} are spent for this {period}; they are there again {words(standing.reset_ms)}."
+                if wait is not None
+                else f"This call may use more {what} than {subject} has for a whole {period}.",
+                wait_ms=None,
+                kind="insufficient_quota",
+                headers=headers,
+            )
+        word = "requests" if rule.kind is Kind.REQUESTS else "tokens"
+        asked = 1 if rule.kind is Kind.REQUESTS else ask.tokens
+        advice = (
+            f"Please try again {words(wait)}."
+            if wait is not None
+            else f"A single call may take {rule.burst} at most: lower max_tokens or shorten the prompt."
+        )
+        return RateLimitExceeded(
+            f"Rate limit of {rule.amount} {word} per minute {subject} reached: {standing.remaining} left, {asked} asked"
+            f" for. {advice}",
+            wait_ms=wait,
+            kind=word,
+            headers=headers,
+        )
+
+
+_SUBJECTS = {
+    "key": "for this API key",
+    "key_model": "for this API key at the model `{model}`",
+    "team": "for this API key's team",
+    "model": "for the model `{model}`",
+}
+_BUDGETS = {
+    Kind.TOKENS_PER_DAY: ("tokens", "day"),
+    Kind.MONEY_PER_DAY: ("funds", "day"),
+    Kind.MONEY_PER_MONTH: ("funds", "month"),
+}
+
+
+def _priority(principal: Principal, call: Call) -> Priority:
+    """Return the class of a call: its key's, or a lower one that its `service_tier` asks for."""
+    return "low" if call.values.get("service_tier") == "flex" else principal.priority
+
+
+def _scope(rule: Rule) -> str:
+    """Return whose limit it is, as a label."""
+    scope, _, name = rule.name.partition(":")
+    return "key_model" if scope == "key" and "@" in name else scope
+
+
+def _only_full(rules: tuple[Rule, ...], verdict: Verdict) -> bool:
+    """Say whether a call is kept out by nothing but the number of the model's calls."""
+    over = [rule for rule, standing in zip(rules, verdict.standings, strict=True) if standing.over and not rule.shadow]
+    return bool(over) and all(rule.kind is Kind.CONCURRENT and rule.name.startswith("model:") for rule in over)
+
+
+def _fitted(rules: tuple[Rule, ...], ask: Amounts, *, bounded: bool) -> Amounts:
+    """Return what to reserve: where the caller names no bound, no more than any limit could give."""
+    if bounded:
+        return ask
+    tokens, spent = ask.tokens, ask.money
+    for rule in rules:
+        if rule.kind is Kind.TOKENS or rule.kind is Kind.TOKENS_PER_DAY:
+            tokens = min(tokens, rule.burst)
+        elif rule.is_budget:
+            spent = min(spent, rule.burst)
+    return Amounts(tokens, spent)
