@@ -8,6 +8,7 @@ https://github.com/huggingface/text-generation-inference.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -222,8 +223,9 @@ class FrameGatherer(FrameReader):
             details.top_tokens = []
         return Generation(last.generated_text or "", details if last.details is not None else None)
 
+    @abstractmethod
     def _whole(self, generation: Generation) -> Whole | None:
-        raise NotImplementedError
+        """Return the caller's reply, or None with `fault` or `malformed` set."""
 
 
 class NativeGatherer(FrameGatherer):
