@@ -25,6 +25,7 @@ import hiredis
 from gateway.limits import script
 from gateway.limits.fallback import Fallback
 from gateway.limits.gcra import UnknownOwner
+from gateway.limits.nodes import CLUSTER_SLOTS, Nodes
 from gateway.limits.rules import Amounts, Kind, Rule
 from gateway.limits.script import Keys, RuleSet, Settlement
 from gateway.limits.store import Policy, Reservation, StoreObserver
@@ -38,8 +39,6 @@ WINDOW = 512
 """Settlements on their way at once: a backlog must not make Redis late for the calls of now."""
 MOVES = 3
 """Nodes of a cluster that are asked at the start: the first names the right one."""
-MAX_NODES = 64
-CLUSTER_SLOTS = script.command([b"CLUSTER", b"SLOTS"])
 RETRY_S = (0.05, 1.0)
 """Between attempts to connect: the first gap and the longest."""
 
@@ -60,7 +59,7 @@ class RedisLimits:
         observer: StoreObserver,
     ) -> None:
         """`clock_ms` returns Unix milliseconds; it counts only while Redis is away."""
-        self._addresses = list(addresses)
+        self._nodes = Nodes(addresses)
         self._keys = Keys(prefix)
         self._timeout_s = timeout_s
         self._lease_s = lease_s
@@ -85,7 +84,6 @@ class RedisLimits:
         """Redis is being told what this process holds; what it answers to commands sent before that is known first."""
         self._whole = True
         """The next command carries the script, as Redis may not know it yet."""
-        self._moved: Address | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._wake: asyncio.Event
         self.fallback = Fallback(policy, clock_ms)
@@ -114,7 +112,7 @@ class RedisLimits:
                 await self._connect()
             except Lost as error:
                 self._failed(str(error))
-                if self._moved is not None:
+                if self._nodes.moved:
                     continue
             break
         self._tasks = [asyncio.create_task(self._keep_connected()), asyncio.create_task(self._keep_lease())]
@@ -146,7 +144,13 @@ class RedisLimits:
             return self._alone(rules, ask)
         answer: asyncio.Future[Reservation] = self._loop.create_future()
         self._send_reserve(wire, answer, rules, ask, 0)
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # The answer may have come in the very turn in which the caller left: then nobody else gives it back.
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self._give_back(answer.result())
+            raise
 
     def settle(self, reservation: Reservation, used: Amounts, books: Mapping[bytes, int]) -> None:
         rules, verdict, asked = reservation.rules, reservation.verdict, reservation.ask
@@ -198,14 +202,18 @@ class RedisLimits:
                 self.fallback.admitted(reservation)
             if not answer.cancelled():
                 answer.set_result(reservation)
-            elif verdict.admitted:  # the caller left while Redis was thinking
-                self.settle(reservation, Amounts(), {})
+            else:  # the caller left while Redis was thinking
+                self._give_back(reservation)
             return
         if not answer.cancelled():
             try:
                 answer.set_result(self._alone(rules, ask))
             except Exception as error:
                 answer.set_exception(error)
+
+    def _give_back(self, reservation: Reservation) -> None:
+        if reservation.verdict.admitted:
+            self.settle(reservation, Amounts(), {})
 
     def _alone(self, rules: RuleSet, ask: Amounts) -> Reservation:
         self._observer.decided_alone()
@@ -257,8 +265,7 @@ class RedisLimits:
         Raises:
             Lost: there is none now.
         """
-        moved, self._moved = self._moved, None
-        address = moved or random.choice(self._addresses)  # noqa: S311 - any of them will do
+        address = self._nodes.next()
         wire = await connect(address, self._timeout_s, self._lost, self._loop)
         before, self._generation = self._owner, self._generation + 1
         self._owner = b"%b.%d" % (self._process, self._generation)
@@ -271,14 +278,14 @@ class RedisLimits:
             if not isinstance(reply, hiredis.ReplyError):
                 break
             if not self._can_go_on(reply):
-                self._note_move(reply)
+                self._nodes.note(reply)
                 wire.close(self._reason(reply))
                 raise Lost(self._reason(reply))
         else:
             wire.close("error")
             raise Lost("error")
         self._take_share(reply)
-        self._learn_nodes(address, await ask(wire, CLUSTER_SLOTS, self._loop))
+        self._nodes.learn(address, await ask(wire, CLUSTER_SLOTS, self._loop))
         self._answers_due, self._telling = 0, False
         self._wire = wire
         self._observer.redis_state(True)
@@ -349,28 +356,8 @@ class RedisLimits:
         self._observer.redis_failed(reason)
 
     def _give_up(self, wire: Wire, error: Exception) -> None:
-        self._note_move(error)
+        self._nodes.note(error)
         wire.close(self._reason(error))
-
-    def _note_move(self, error: Exception) -> None:
-        """Go next to where a node of a cluster says that our keys are."""
-        text = str(error)
-        if text.startswith("MOVED "):
-            host, _, port = text.split(" ")[2].rpartition(":")
-            if port.isdigit():
-                self._moved = self._addresses[0].at(host, int(port))
-
-    def _learn_nodes(self, address: Address, slots: Any) -> None:
-        """Keep every node of a cluster as a place to begin anew, should this one be gone; others answer an error."""
-        if not isinstance(slots, list):
-            return
-        known = {(one.host, one.port) for one in self._addresses}
-        for _, _, *nodes in slots:
-            for host, port, *_ in nodes:
-                name = host.decode() if isinstance(host, bytes) else ""
-                if name and (name, port) not in known and len(known) < MAX_NODES:
-                    known.add((name, port))
-                    self._addresses.append(address.at(name, port))
 
     @staticmethod
     def _reason(error: Exception) -> str:

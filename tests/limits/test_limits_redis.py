@@ -306,3 +306,29 @@ def test_on_a_cluster_the_node_with_the_keys_is_found_and_found_again() -> None:
                 client.close()
 
     asyncio.run(main())
+
+
+def test_a_caller_who_leaves_in_the_turn_of_the_answer_has_reserved_nothing(server: RedisServer) -> None:
+    async def main() -> None:
+        async with redis_limits(server, timeout_s=5) as store:
+            rules = store.rule_set([ONE])
+
+            class Leaving:
+                """Cancels the task as soon as its answer has been read, before it runs on."""
+
+                def redis_latency(self, seconds: float) -> None:
+                    asyncio.get_running_loop().call_soon(task.cancel)
+
+                def __getattr__(self, name: str) -> Any:
+                    return lambda *_: None
+
+            store._observer = Leaving()
+            for _ in range(5):
+                task = asyncio.create_task(store.reserve(rules, Amounts()))
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            store._observer = Notes()
+            await settled(store)
+            assert (await store.reserve(rules, Amounts())).verdict.admitted
+
+    asyncio.run(main())
