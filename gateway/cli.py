@@ -124,7 +124,7 @@ def _model(_: click.Context, __: click.Parameter, name: str | None) -> str | Non
     "--dialect",
     metavar="NAME",
     callback=_dialect,
-    help=f"What that container is: lmi{LMI_VERSIONS[0]} to lmi{LMI_VERSIONS[-1]}, vllm, or a release: vllm-0.11.",
+    help=f"What that container is: lmi{LMI_VERSIONS[0]} to lmi{LMI_VERSIONS[-1]}, vllm, tgi, or a release: vllm-0.11.",
 )
 @click.option("--model", metavar="NAME", callback=_model, help="Public name of its model.  [default: container]")
 @click.option(

@@ -327,9 +327,11 @@ def _limits(texts: Iterable[str], option: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in texts:
         name, _, number = text.partition("=")
-        if name not in Limits.model_fields or not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", number):
+        if name not in Limits.model_fields:
             names = ", ".join(Limits.model_fields)
             raise click.BadParameter(f"expected NAME=NUMBER with one of {names}", param_hint=option)
+        if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", number):
+            raise click.BadParameter(f"expected a number after {name}=, in plain decimal digits", param_hint=option)
         found[name] = float(number) if "." in number else int(number)
     return found
 

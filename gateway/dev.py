@@ -36,9 +36,9 @@ from gateway.config.models import Deployment
 REGION = "us-east-1"
 CONTEXT_LENGTH = 8192
 """Of the built-in engine: tokens of prompt and answer together."""
-NEWEST_VLLM = "0.33"
-"""What the dialect `vllm` stands for."""
-DIALECTS = f"lmi{LMI_VERSIONS[0]} to lmi{LMI_VERSIONS[-1]}, vllm, or a release such as vllm-0.11"
+NEWEST = {"lmi": str(LMI_VERSIONS[-1]), "vllm": "0.33", "tgi": "3.3"}
+"""What the dialects `vllm` and `tgi` stand for."""
+DIALECTS = f"lmi{LMI_VERSIONS[0]} to lmi{LMI_VERSIONS[-1]}, vllm, tgi, or a release such as vllm-0.11 or tgi-3.0"
 READY_S = 30.0
 """Longest wait for each process to be ready."""
 STOP_S = 10.0
@@ -223,8 +223,9 @@ def container_of(dialect: str) -> tuple[str, str]:
     Raises:
         ValueError: it is none of DIALECTS.
     """
-    found = re.fullmatch(r"(lmi)([0-9]+)|(vllm)(?:-([0-9.]+))?", dialect)
-    container, version = (found[1] or found[3], found[2] or found[4] or NEWEST_VLLM) if found else ("", "")
+    found = re.fullmatch(r"(lmi)([0-9]+)|(vllm|tgi)(?:-([0-9.]+))?", dialect)
+    container = (found[1] or found[3]) if found else ""
+    version = (found[2] or found[4] or NEWEST[container]) if found else ""
     try:
         Deployment.model_validate({"endpoint": "e", "region": REGION, "container": container, "version": version})
     except ValidationError:
@@ -256,7 +257,10 @@ def demo_config(host: str, port: int, url: str, made: Secrets, models: Sequence[
     """Return the gateway's configuration file; JSON is YAML, too."""
     settings = {"host": host, "port": port, "drain_timeout_s": 3, "sagemaker_endpoint_url": url}
     key = {"id": "demo", "digest": digest(made.key), "models": ["*"]}
-    return json.dumps({"settings": settings, "keys": [key], "models": [model.entry for model in models]}, indent=2)
+    entries = [model.entry for model in models]
+    # A client of TGI's names no model: in the demo it gets the first.
+    tgi = {"default_model": models[0].name}
+    return json.dumps({"settings": settings, "keys": [key], "tgi": tgi, "models": entries}, indent=2)
 
 
 def instructions(base_url: str, key: str, models: Sequence[Shown]) -> str:

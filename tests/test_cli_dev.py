@@ -308,6 +308,8 @@ def test_the_demos_configuration_is_good_and_holds_no_key() -> None:
         ("lmi28", ("lmi", "28")),
         ("vllm-0.11", ("vllm", "0.11")),
         ("vllm-0.27.1", ("vllm", "0.27.1")),
+        ("tgi-3.0", ("tgi", "3.0")),
+        ("tgi", ("tgi", "3.3")),
         ("vllm", ("vllm", f"{engine_dialect.NEWEST_VLLM[0]}.{engine_dialect.NEWEST_VLLM[1]}")),
     ],
 )
@@ -315,9 +317,13 @@ def test_a_dialect_is_a_container_and_a_version(dialect: str, container: tuple[s
     assert dev.container_of(dialect) == container
 
 
-@pytest.mark.parametrize("dialect", ["", "lmi", "lmi14", "lmi29", "lmi027", "vllm-", "vllm-0.7", "vllm-1.0", "tgi"])
+@pytest.mark.parametrize(
+    "dialect", ["", "lmi", "lmi14", "lmi29", "lmi027", "vllm-", "vllm-0.7", "vllm-1.0", "tgi-", "tgi-4.0", "tgi3"]
+)
 def test_what_is_no_dialect_is_told(dialect: str) -> None:
-    with pytest.raises(ValueError, match=r"^expected lmi15 to lmi28, vllm, or a release such as vllm-0\.11$"):
+    with pytest.raises(
+        ValueError, match=r"^expected lmi15 to lmi28, vllm, tgi, or a release such as vllm-0\.11 or tgi-3\.0$"
+    ):
         dev.container_of(dialect)
 
 
@@ -352,7 +358,7 @@ def test_the_command_line_says_what_is_shown(
 
 
 A_URL = ["--container", "http://127.0.0.1:9"]
-DIALECTS = "lmi15 to lmi28, vllm, or a release such as vllm-0.11"
+DIALECTS = "lmi15 to lmi28, vllm, tgi, or a release such as vllm-0.11 or tgi-3.0"
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,8 @@ def test_a_key_may_expire_some_time_from_now(server: RedisServer, text: str, sec
 
 
 @pytest.mark.parametrize(("arguments", "status", "message"), [
-    pytest.param(["show", "none"], 1, "There is no key 'none'.", id="no such key"),
-    pytest.param(["revoke", "none"], 1, "There is no key 'none'.", id="revoke nothing"),
+    pytest.param(["show", "none"], 1, "There is no key 'none' in Redis.", id="no such key"),
+    pytest.param(["revoke", "none"], 1, "There is no key 'none' in Redis.", id="revoke nothing"),
     pytest.param(["create", "--id", "a/b"], 1,
                  "id: expected a key id: a letter or digit, then at most 63 letters, digits or . _ -", id="a wrong id"),
     pytest.param(["create", "--id", "x", "--models", ""], 1, "models: expected a list with at least one entry",
@@ -132,7 +132,8 @@ def test_a_key_may_expire_some_time_from_now(server: RedisServer, text: str, sec
     pytest.param(["create", "--id", "x", "--limit", "tokens_burst=5"], 1,
                  "limits: tokens_burst needs tokens_per_minute", id="a rule between limits"),
     pytest.param(["create", "--id", "x", "--limit", "speed=5"], 2, "expected NAME=NUMBER with one of", id="no limit"),
-    pytest.param(["create", "--id", "x", "--limit", "tokens_per_day=many"], 2, "expected NAME=NUMBER", id="no number"),
+    pytest.param(["create", "--id", "x", "--limit", "tokens_per_day=many"], 2, "expected a number after tokens_per_day=",
+                 id="no number"),
     pytest.param(["create", "--id", "x", "--expires", "soon"], 2, "expected a time from now such as 90d", id="no time"),
     pytest.param(["rotate", "x", "--overlap", "1"], 2, "expected a time up to 365d", id="no unit"),
     pytest.param(["rotate", "x", "--overlap", "366d"], 2, "expected a time up to 365d", id="too long"),

@@ -101,7 +101,12 @@ PARAMETERS: dict[str, Parameter] = {
         " left of the model's `context_length` (a token is at least a byte of the prompt), or 1,024 tokens where that"
         " is less, or where the context is not configured. From vLLM 0.32 on exactly the rest.",
     ),
-    "return_full_text": Parameter(serde.boolean, "`false`", "", "The gateway puts the prompt before the answer."),
+    "return_full_text": Parameter(
+        serde.boolean,
+        "`false`; of `/` what the setting `return_full_text` of `tgi` says",
+        "",
+        "The gateway puts the prompt before the answer.",
+    ),
     "stop": Parameter(
         serde.strings,
         "`[]`",

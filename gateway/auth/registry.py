@@ -137,7 +137,7 @@ class KeyRegistry:
     async def _raw(self, id_: str) -> bytes:
         raw: bytes | None = await self._do("HGET", self._records, id_)
         if raw is None:
-            raise KeyNotFound(f"There is no key {id_!r}.")
+            raise KeyNotFound(f"There is no key {id_!r} in Redis.")
         return raw
 
     async def _put(self, id_: str, before: bytes, after: bytes) -> bool:

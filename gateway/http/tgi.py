@@ -62,7 +62,7 @@ class ModelChoice:
             with contextlib.suppress(ModelNotFound):  # which would tell the name to a key that may not know it
                 return self._catalog.find(self._default, principal)
         raise MissingParameter(
-            "no model is named, and this key has no default model: name one in the URL, such as "
+            "no model is named, and there is no default model for this key: name one in the URL, such as "
             "/models/YOUR_MODEL/generate, or as `adapter_id` among the parameters.",
             param="parameters.adapter_id",
         )

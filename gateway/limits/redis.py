@@ -349,7 +349,9 @@ class RedisLimits:
             self._wire = None
             self._failed(reason)
             self._observer.redis_state(False)
-            log.error("redis is away: limits follow the policy", extra={"reason": reason})
+            log.error(
+                "redis is away: limits follow the policy", extra={"reason": reason, "policy": self.fallback.policy}
+            )
             self._wake.set()
 
     def _failed(self, reason: str) -> None:

@@ -435,7 +435,7 @@ def test_every_dialect_is_in_the_page() -> None:
         assert f"`{name}`" in PAGE
         build(name)
     assert (NAMES[0], NAMES[-5]) == ("lmi15", "lmi28")
-    assert dev.NEWEST_VLLM == "0.33"
+    assert dev.NEWEST["vllm"] == "0.33"
 
 
 @pytest.mark.parametrize("dialect", ["lmi27", "vllm"])

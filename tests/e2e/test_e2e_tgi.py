@@ -159,8 +159,9 @@ def test_a_key_may_use_its_own_models_only_and_is_not_told_of_the_default(gatewa
             assert (refused.status_code, refused.json()) == (
                 422,
                 {
-                    "error": "Input validation error: no model is named, and this key has no default model: name one "
-                    "in the URL, such as /models/YOUR_MODEL/generate, or as `adapter_id` among the parameters.",
+                    "error": "Input validation error: no model is named, and there is no default model for this key: "
+                    "name one in the URL, such as /models/YOUR_MODEL/generate, or as `adapter_id` among the "
+                    "parameters.",
                     "error_type": "validation",
                 },
             )
