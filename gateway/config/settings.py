@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
@@ -23,6 +23,7 @@ _SERVICE_LINK = re.compile(
     r"LMI_GATEWAY_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$"
 )
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def _origin(url: str) -> str:
@@ -30,6 +31,22 @@ def _origin(url: str) -> str:
     if not parts.hostname or parts.port == 0:  # `port` raises ValueError where it is no number up to 65535
         raise ValueError("not an origin")
     return url.removesuffix("/")
+
+
+def _redis(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = unquote(parts.hostname or ""), parts.port
+        host.encode("idna")
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    except ValueError:  # its text may hold a part of the password
+        raise ValueError("not a URL") from None
+    here = parts.path if parts.scheme == "unix" else host
+    # What is no place and no database is, most of the time, the rest of a password that was not percent-encoded.
+    numbers = options.pop("db", "0"), "0" if parts.scheme == "unix" else parts.path.removeprefix("/") or "0"
+    if not here or "#" in url or options.keys() - {"username", "password"} or not all(map(_NUMBER.fullmatch, numbers)):
+        raise ValueError("not a URL of Redis")
+    return url
 
 
 Origin = Annotated[
@@ -41,7 +58,10 @@ Origin = Annotated[
 RedisUrl = Annotated[
     str,
     StringConstraints(pattern=r"^(rediss?://[^\s]+|unix://[^\s]+)$"),
-    Expected("a URL such as redis://127.0.0.1:6379/0", secret=True),
+    AfterValidator(_redis),
+    Expected(
+        "a URL such as redis://127.0.0.1:6379/0, with # / ? and the like percent-encoded in a password", secret=True
+    ),
 ]
 Host = Annotated[
     str,
@@ -115,7 +135,7 @@ class Settings(Section):
     then the system's own. A relative path starts at the working directory."""
     limits_store: Literal["memory", "redis"] = "memory"
     """Where limits and usage are counted: in each worker process by itself, or in Redis for all processes together."""
-    redis_url: RedisUrl | None = None
+    redis_url: Annotated[RedisUrl | None, Field(repr=False)] = None
     """Redis, or any node of a Redis Cluster; Valkey will do. `redis://[user:password@]host[:port][/db]`, `rediss://…`
     for TLS, `unix:///path`."""
     redis_ca_bundle: Path | None = None

@@ -183,7 +183,7 @@ class GeneratingRoute:
         try:
             if permit is not None:
                 # A caller who left is not a container that failed: what was asked for has been worked on.
-                left = record.code == "cancelled" and record.lane != ""
+                left = record.code in ("cancelled", ShuttingDown.code) and record.lane != ""
                 permit.settle(record.usage, delivered=record.events, worked=left)
             self._telemetry.call_ended(record)
         except Exception as error:  # what cannot be counted is no reason to fail, or to keep a connection

@@ -15,6 +15,8 @@ from gateway.limits.script import RuleSet
 from gateway.limits.store import Policy, Reservation, Unavailable
 
 OWNER = "process"
+MOST_SHARES = 20_000
+"""Sets of rules whose shares are kept; keys and tokens come and go."""
 FOR_EVER_MS = 10**12
 
 
@@ -73,6 +75,8 @@ class Fallback:
     def _of(self, rules: RuleSet) -> tuple[Rule, ...]:
         shares = self._shares.get(rules)
         if shares is None:
+            if len(self._shares) >= MOST_SHARES:
+                self._shares.clear()
             shares = self._shares[rules] = tuple(
                 replace(rule, amount=self._part(rule.amount), burst=self._part(rule.burst)) for rule in rules.rules
             )

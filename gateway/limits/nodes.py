@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from gateway.limits import script
 from gateway.limits.wire import Address
 
 MAX_NODES = 64
+_MOVED = re.compile(r"MOVED [0-9]+ ([^ ]*):([0-9]{1,5})$")
 CLUSTER_SLOTS = script.command([b"CLUSTER", b"SLOTS"])
 """Its answer is for `Nodes.learn`; a Redis that is no cluster answers with an error."""
 
@@ -33,11 +35,9 @@ class Nodes:
 
     def note(self, error: Exception) -> None:
         """Go next to where a node of a cluster says that our keys are, if it does: `MOVED 3999 127.0.0.1:6381`."""
-        text = str(error)
-        if text.startswith("MOVED "):
-            host, _, port = text.split(" ")[2].rpartition(":")
-            if port.isdigit():
-                self._moved = self._addresses[0].at(host, int(port))
+        found = _MOVED.match(str(error))
+        if found is not None:
+            self._moved = self._addresses[0].at(found[1], int(found[2]))
 
     def learn(self, address: Address, slots: Any) -> None:
         """Keep every node that `address` tells of as a place to begin anew, should it be gone itself."""

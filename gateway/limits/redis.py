@@ -111,7 +111,7 @@ class RedisLimits:
             try:
                 await self._connect()
             except Lost as error:
-                self._failed(str(error))
+                self._observer.redis_failed(str(error))
                 if self._nodes.moved:
                     continue
             break
@@ -285,7 +285,11 @@ class RedisLimits:
             wire.close("error")
             raise Lost("error")
         self._take_share(reply)
-        self._nodes.learn(address, await ask(wire, CLUSTER_SLOTS, self._loop))
+        try:
+            self._nodes.learn(address, await ask(wire, CLUSTER_SLOTS, self._loop))
+        except (TypeError, ValueError) as error:
+            wire.close("protocol")
+            raise Lost("protocol") from error
         self._answers_due, self._telling = 0, False
         self._wire = wire
         self._observer.redis_state(True)
@@ -301,7 +305,7 @@ class RedisLimits:
             try:
                 await self._connect()
             except Lost as error:
-                self._failed(str(error))
+                self._observer.redis_failed(str(error))
             else:
                 log.info("redis is back")
                 continue
@@ -347,15 +351,12 @@ class RedisLimits:
     def _lost(self, wire: Wire, reason: str) -> None:
         if wire is self._wire:
             self._wire = None
-            self._failed(reason)
+            self._observer.redis_failed(reason)
             self._observer.redis_state(False)
             log.error(
                 "redis is away: limits follow the policy", extra={"reason": reason, "policy": self.fallback.policy}
             )
             self._wake.set()
-
-    def _failed(self, reason: str) -> None:
-        self._observer.redis_failed(reason)
 
     def _give_up(self, wire: Wire, error: Exception) -> None:
         self._nodes.note(error)

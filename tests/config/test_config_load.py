@@ -13,6 +13,7 @@ from gateway.config.load import Config, load, parse
 from gateway.config.models import Deployment, Key, Model, ModelsFile
 from gateway.config.problems import ConfigError
 from gateway.config.settings import Settings
+from gateway.limits.wire import Address
 
 DEPLOYMENT = "{endpoint: e, region: us-east-1, container: lmi, version: 15}"
 SMALL = f"models: [{{name: m, deployments: [{DEPLOYMENT}]}}]\n"
@@ -295,6 +296,48 @@ def test_no_repr_and_no_error_shows_a_digest() -> None:
         Key(id="k", digest=DIGEST + "0", models=("m",))
     for shown in (repr(config), str(config), repr(config.keys[0]), str(raised.value), repr(raised.value)):
         assert "a1a1a1a1" not in shown
+
+
+def test_no_repr_shows_the_password_of_redis() -> None:
+    config = parsed(f"settings: {{redis_url: 'redis://u:hunter2@127.0.0.1:1'}}\n{SMALL}")
+    assert config.settings.redis_url == "redis://u:hunter2@127.0.0.1:1"
+    assert "hunter2" not in repr(config) + str(config.settings)
+
+
+@pytest.mark.parametrize("url", [
+    "redis://127.0.0.1:6379/0", "redis://h", "redis://h/", "redis://u:p%23w@h:1/15", "redis://:p@w@h", "redis://h?db=2",
+    "rediss://[::1]:6380", "unix:///run/redis.sock", "unix:///run/redis.sock?db=2&password=p",
+])  # fmt: skip
+def test_a_url_of_redis_is_one_that_the_client_reads(url: str) -> None:
+    assert Settings(redis_url=url).redis_url == url
+    assert Address(url).database in (0, 2, 15)
+
+
+@pytest.mark.parametrize("url", [
+    pytest.param("redis://:hunter2#hunter3@h:1", id="number sign in the password"),
+    pytest.param("redis://:hunter2/hunter3@h:1", id="slash in the password"),
+    pytest.param("redis://u:12/hunter2@h:1", id="what looks like a port before a slash"),
+    pytest.param("redis://u:12?hunter2@h:1", id="what looks like a port before a question mark"),
+    pytest.param("redis://:hunter2[@h:1", id="bracket in the password"),
+    pytest.param("redis://:hunter2@h:65536", id="port out of range"),
+    pytest.param("redis://:hunter2@h/first", id="database that is no number"),
+    pytest.param("redis://:hunter2@h?db=first", id="likewise as an option"),
+    pytest.param("redis://:hunter2@h?colour=red", id="unknown option"),
+    pytest.param(f"redis://:hunter2@{'h' * 64}", id="host that cannot be looked up"),
+    pytest.param("redis://:hunter2@:6379", id="no host"),
+    pytest.param("redis://:hunter2\N{FULLWIDTH COLON}@h", id="character that another one is normalized to"),
+    pytest.param("unix://hunter2", id="socket without a path"),
+])  # fmt: skip
+def test_another_url_is_refused_without_being_shown(url: str) -> None:
+    expected = (
+        "expected a URL such as redis://127.0.0.1:6379/0, with # / ? and the like percent-encoded in a password, found"
+        f" other text ({len(url)} characters)"
+    )
+    assert problems(SMALL, {"LMI_GATEWAY_REDIS_URL": url}) == [f"LMI_GATEWAY_REDIS_URL: {expected}"]
+    assert [problem.endswith(expected) for problem in problems(f"settings: {{redis_url: '{url}'}}\n{SMALL}")] == [True]
+    with pytest.raises(ValidationError) as raised:
+        Settings(redis_url=url)
+    assert "hunter" not in str(raised.value) + repr(raised.value.__cause__)
 
 
 @pytest.mark.parametrize(("settings", "environ", "problem"), [

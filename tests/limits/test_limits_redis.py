@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway.limits import fallback
 from gateway.limits.gcra import DAY_MS
 from gateway.limits.rules import Amounts, Kind
-from gateway.limits.script import Keys
+from gateway.limits.script import Keys, RuleSet
 from gateway.limits.store import Policy, Unavailable
 from tests.limits.world import Notes, admit, redis_limits, rule, settled, wall_ms
 from tests.support.redis_server import RedisServer, running_cluster, running_redis
@@ -265,6 +266,47 @@ def test_a_killed_process_gives_back_what_it_held(server: RedisServer) -> None:
             assert (await admit(survivor, BUDGET, tokens=9_000)).verdict.admitted
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["admitted by redis", "admitted without it"])
+def test_a_caller_who_leaves_in_the_turn_of_the_answer_holds_nothing(server: RedisServer, up: bool) -> None:
+    async def main() -> None:
+        async with redis_limits(server, timeout_s=1) as store:
+            loop = asyncio.get_running_loop()
+            if not up:
+                server.pause()
+            task = asyncio.create_task(admit(store, ONE, BUDGET, tokens=100))
+            real, left = store._reserved, asyncio.Event()
+
+            def answered(*arguments: Any) -> None:
+                real(*arguments)
+                left.set()
+                task.cancel()
+
+            store._reserved = answered  # type: ignore[assignment,method-assign]  # such a turn is rare
+            await asyncio.wait_for(left.wait(), 5)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not store._holds
+            assert not store.fallback._ledger.held()
+            server.resume()
+            deadline = loop.time() + 5
+            while not store.up or store.unsettled:
+                assert loop.time() < deadline
+                await asyncio.sleep(0.01)
+            assert (await admit(store, ONE, BUDGET, tokens=10_000)).verdict.admitted
+
+    asyncio.run(main())
+
+
+def test_keys_that_come_and_go_leave_no_shares_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback, "MOST_SHARES", 3)
+    alone = fallback.Fallback("local", wall_ms)
+    alone.share(living=2, rank=0)
+    for _ in range(10):
+        rules = RuleSet([rule(Kind.REQUESTS, 2)], KEYS)
+        assert alone.reserve(rules, Amounts()).rules is rules
+        assert 1 <= len(alone._shares) <= 3
 
 
 def test_a_store_that_stops_leaves_nothing_behind(server: RedisServer) -> None:
