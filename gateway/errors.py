@@ -24,6 +24,7 @@ import msgspec
 Headers = tuple[tuple[str, str], ...]
 USUAL_WAIT_MS = 1000
 """Where it is not known when a call would be admitted."""
+_BY_CLASS = -1
 MAX_RETRY_AFTER_S = 120
 """Official clients give up on longer waits; then they are told that trying again does not help."""
 
@@ -216,13 +217,13 @@ class LimitError(GatewayError):
         message: str,
         *,
         param: str | None = None,
-        wait_ms: int | None = USUAL_WAIT_MS,
+        wait_ms: int | None = _BY_CLASS,
         kind: str | None = None,
         headers: Headers = (),
     ) -> None:
         """`wait_ms`: until the call would be admitted; None where waiting does not help. `kind`: OpenAI's `type`."""
-        if wait_ms == USUAL_WAIT_MS and not self.worth_waiting:
-            wait_ms = None
+        if wait_ms == _BY_CLASS:
+            wait_ms = USUAL_WAIT_MS if self.worth_waiting else None
         if wait_ms is None or wait_ms > MAX_RETRY_AFTER_S * 1000:
             headers = (*headers, ("x-should-retry", "false"))
             wait_ms = None

@@ -246,24 +246,26 @@ class Admission:
         at = worst(rules, verdict)
         rule, standing = rules[at], verdict.standings[at]
         subject = _SUBJECTS[_scope(rule)].format(model=model)
+        called = "" if "`" in subject else f" The call was for the model `{model}`."
         headers = tuple(limit_headers(rules, verdict))
         if rule.kind is Kind.CONCURRENT:
             return ConcurrencyLimitExceeded(
-                f"Limit of {rule.amount} concurrent requests {subject} reached. Please retry when one of them ends.",
+                f"Limit of {rule.amount} concurrent requests {subject} reached. Please retry when one of them ends."
+                f"{called}",
                 wait_ms=1000,
                 headers=headers,
             )
         wait = None if standing.wait_ms == NEVER else 1000 if standing.wait_ms == UNKNOWN else standing.wait_ms
         if rule.is_budget:
             what, period = _BUDGETS[rule.kind]
-            return QuotaExceeded(
-                f"The {what} {subject} are spent for this {period}; they are there again {words(standing.reset_ms)}."
-                if wait is not None
-                else f"This call may use more {what} than {subject} has for a whole {period}.",
-                wait_ms=None,
-                kind="insufficient_quota",
-                headers=headers,
-            )
+            if standing.wait_ms == UNKNOWN:
+                text = f"What is left of the {what} {subject} for this {period} is reserved by calls that run."
+            elif wait is None:
+                text = f"This call may use more {what} than there are {subject} in a whole {period}."
+            else:
+                again = words(standing.reset_ms)
+                text = f"The {what} {subject} are spent for this {period}; they are there again {again}."
+            return QuotaExceeded(text + called, wait_ms=wait, kind="insufficient_quota", headers=headers)
         word = "requests" if rule.kind is Kind.REQUESTS else "tokens"
         asked = 1 if rule.kind is Kind.REQUESTS else ask.tokens
         advice = (
@@ -273,7 +275,7 @@ class Admission:
         )
         return RateLimitExceeded(
             f"Rate limit of {rule.amount} {word} per minute {subject} reached: {standing.remaining} left, {asked} asked"
-            f" for. {advice}",
+            f" for. {advice}{called}",
             wait_ms=wait,
             kind=word,
             headers=headers,

@@ -183,7 +183,8 @@ if op == 'reserve' then
       over = taken + cost > amount
       if over then
         remaining = math.max(0, amount - taken)
-        wait = cost > amount and -1 or reset
+        -- Where only what is reserved stands in the way, calls that end may make room.
+        wait = cost > amount and -1 or (used + cost > amount and reset or -2)
       else
         remaining = amount - taken - cost
       end

@@ -149,7 +149,9 @@ class Ledger:
         taken = budget.used + sum(n for o, n in budget.reserved.items() if self._owners.get(o, 0) > now)
         reset = period_end_ms(rule.kind, now_ms) - now_ms
         if taken + cost > rule.amount:
-            return Standing(max(0, rule.amount - taken), reset, True, NEVER if cost > rule.amount else reset)
+            # Where only what is reserved stands in the way, calls that end may make room.
+            wait = NEVER if cost > rule.amount else reset if budget.used + cost > rule.amount else UNKNOWN
+            return Standing(max(0, rule.amount - taken), reset, True, wait)
         return Standing(rule.amount - taken - cost, reset, False, 0)
 
     def _debt(self, now: int, rule: Rule) -> int:

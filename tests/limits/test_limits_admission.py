@@ -178,6 +178,21 @@ def test_a_spent_budget_says_when_it_is_there_again_and_not_to_retry(limits: Lim
     asyncio.run(main())
 
 
+def test_a_budget_that_running_calls_reserve_is_worth_another_try() -> None:
+    async def main() -> None:
+        world = World()
+        principal = holder(limits=Limits(tokens_per_day=300))
+        running = await world.enter(principal, max_tokens=250)
+        with pytest.raises(QuotaExceeded, match="is reserved by calls that run") as caught:
+            await world.enter(principal, max_tokens=250)
+        assert "The call was for the model `model`." in caught.value.message
+        assert caught.value.retry_after_s == 1
+        running.settle(Usage(10, 10))
+        await world.enter(principal, max_tokens=250)
+
+    asyncio.run(main())
+
+
 def test_a_shadow_limit_is_seen_and_not_felt() -> None:
     async def main() -> None:
         world = World()
