@@ -23,8 +23,6 @@ Version = tuple[int, int]
 """Major and minor."""
 
 OLDEST: Version = (1, 0)
-MESSAGES_API: Version = (1, 4)
-"""From here on MESSAGES_API_ENABLED makes `/invocations` take chats, and nothing but chats."""
 ALL_SCHEMAS: Version = (2, 4)
 """From here on `/invocations` takes every schema."""
 NO_PREFILL: Version = (3, 0)

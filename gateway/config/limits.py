@@ -9,9 +9,10 @@ from pydantic import Field, StringConstraints
 
 from gateway.config.kinds import Expected, Loc, Section
 from gateway.config.names import PublicName
+from gateway.limits.rules import MAX_AMOUNT, MICRO
 
-Amount = Annotated[int, Field(ge=1, le=100_000_000_000)]
-Money = Annotated[float, Field(gt=0, le=100_000)]
+Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
+Money = Annotated[float, Field(gt=0, le=MAX_AMOUNT // MICRO)]
 Price = Annotated[float, Field(ge=0, le=1_000_000)]
 Priority = Literal["high", "default", "low"]
 

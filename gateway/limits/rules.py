@@ -123,18 +123,6 @@ class Verdict(NamedTuple):
     """Since 1970, in UTC: settling names it, so that what was reserved of a period is not returned to the next."""
 
 
-class Used(NamedTuple):
-    """What one call used, for the books."""
-
-    requests: int = 1
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    milliseconds: int = 0
-    money: int = 0
-    """Millionths."""
-
-
 def worst(rules: tuple[Rule, ...], verdict: Verdict) -> int:
     """Return the index of the rule that keeps a refused call out longest: for ever, then until who knows when."""
 
