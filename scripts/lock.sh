@@ -11,7 +11,7 @@ compile() {
 }
 
 compile pyproject.toml --output-file requirements.lock "$@"
-compile pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock "$@"
+compile pyproject.toml --extra otel --extra deploy --group dev --constraints requirements.lock --output-file requirements-dev.lock "$@"
 
 # A client goes into a folder that a test puts in front of the environment: only what the environment does not hold is
 # listed. `beside GROUP PACKAGE…`: these packages it needs in versions of its own.

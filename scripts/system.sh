@@ -1,19 +1,39 @@
 #!/usr/bin/env bash
-# Install what the tests need beside Python packages, where it is missing: redis-server.
+# Install what the tests need beside Python packages, where it is missing: redis-server, prometheus, chromium.
 # On Debian and Ubuntu by apt-get, as root or with sudo; elsewhere it says what to install. Does nothing when all is there.
 set -euo pipefail
 
+# Program, the package of Debian's that it is in, the package of Homebrew's.
+NEEDED="
+redis-server redis-server redis
+prometheus prometheus prometheus
+promtool prometheus prometheus
+chromium chromium chromium
+"
+
 main() {
-    command -v redis-server >/dev/null && return
+    local missing
+    missing=$(packages 2)
+    [ -n "$missing" ] || return 0
     if ! command -v apt-get >/dev/null; then
-        fail "redis-server is missing, and this is no Debian or Ubuntu: please install it (on macOS: brew install redis)."
+        fail "$missing: please install what is missing, as this is no Debian or Ubuntu (on macOS: brew install $(packages 3))."
     fi
-    say "installing redis-server …"
-    # Its service is not needed: every test starts a server of its own.
+    say "installing $missing …"
+    # Their services are not needed: every test starts what it needs by itself.
     as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get update -q >/dev/null || true
-    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends redis-server \
-        >/dev/null || fail "apt-get cannot install redis-server."
-    command -v redis-server >/dev/null || fail "redis-server is still missing."
+    # shellcheck disable=SC2086 # one word for each package
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing \
+        >/dev/null || fail "apt-get cannot install $missing."
+    missing=$(packages 2)
+    [ -z "$missing" ] || fail "still missing: $missing."
+}
+
+# Print the packages of the programs that are missing, each once: column 2 is Debian's names, 3 Homebrew's.
+packages() {
+    local program debian homebrew
+    while read -r program debian homebrew; do
+        [ -z "$program" ] || command -v "$program" >/dev/null || echo "$([ "$1" = 2 ] && echo "$debian" || echo "$homebrew")"
+    done <<<"$NEEDED" | sort -u | paste -sd' ' -
 }
 
 as_root() {
@@ -22,7 +42,7 @@ as_root() {
     elif command -v sudo >/dev/null; then
         sudo "$@"
     else
-        fail "redis-server is missing: please install it, as this account may not (apt-get install redis-server)."
+        fail "$(packages 2): please install what is missing, as this account may not (apt-get install $(packages 2))."
     fi
 }
 

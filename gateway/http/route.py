@@ -16,7 +16,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -34,7 +34,7 @@ from gateway.http.running import Running
 from gateway.limits.admission import Admission, Permit
 from gateway.media.prepare import Preparer
 from gateway.routing.catalog import ServedModel
-from gateway.telemetry.events import CallRecord, Telemetry
+from gateway.telemetry.events import CallRecord, Sink, Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class GeneratingRoute:
         dispatcher: Dispatcher,
         complete: Complete | None = None,
         telemetry: Telemetry,
+        sinks: Sequence[Sink] = (),
         running: Running,
         admission: Admission,
         media: Preparer,
@@ -65,6 +66,7 @@ class GeneratingRoute:
         self._dispatcher = dispatcher
         self._complete = complete or dispatcher.complete
         self._telemetry = telemetry
+        self._sinks = sinks
         self._running = running
         self._admission = admission
         self._media = media
@@ -91,11 +93,14 @@ class GeneratingRoute:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("This URL answers POST only.")
             principal = self._authenticate(headers, scope["client"])
-            record.key_id = principal.key_id
+            record.key_id, record.team = principal.key_id, principal.team or ""
             body = await read_body(head, receive, self._max_body_bytes)
             if body is None:
                 raise asyncio.CancelledError
+            record.bytes_in = len(body)
             model, call = face.take(body, principal, name, record)
+            if call.max_tokens is not None:
+                record.asked_tokens = call.max_tokens * call.choices
             permit = await self._admission.enter(principal, model.name, call, functools.partial(_Waiter, connection))
             if permit.headers:
                 record.limit_headers = header_lines(permit.headers)
@@ -186,6 +191,8 @@ class GeneratingRoute:
                 left = record.code in ("cancelled", ShuttingDown.code) and record.lane != ""
                 permit.settle(record.usage, delivered=record.events, worked=left)
             self._telemetry.call_ended(record)
+            for sink in self._sinks:
+                sink.take(record)
         except Exception as error:  # what cannot be counted is no reason to fail, or to keep a connection
             log.error("unexpected error", exc_info=error, extra={"request_id": record.request_id})
         if log.isEnabledFor(logging.DEBUG):

@@ -2,10 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from adapters.base import Usage
+
+GAP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
+"""Upper bounds for times between tokens."""
+
+
+class Try(NamedTuple):
+    """One attempt at a deployment."""
+
+    lane: str
+    began: float
+    """On the monotonic clock, as all of these times."""
+    head: float | None
+    """When the head of SageMaker's reply came."""
+    ended: float
+    """Of a stream, when its first event came."""
+    code: str
+    """`ok`, an error's code, or `cancelled`."""
+    status: int
+    """SageMaker's HTTP status; 0 without one."""
+
+
+@dataclass(slots=True)
+class Gaps:
+    """A histogram of the times between a stream's events, kept by the stream itself."""
+
+    counts: list[int]
+    """One for each of GAP_BUCKETS_S, and one for what is above them all."""
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a call stands in a trace: https://www.w3.org/TR/trace-context/"""
+
+    trace_id: str
+    """32 lower-case hexadecimal digits."""
+    span_id: str
+    """Of the call itself, 16 such digits."""
+    parent_id: str | None
+    """Of the caller's span; None where the trace begins here."""
+    sampled: bool
+    state: str = ""
+    """The caller's `tracestate`, checked."""
 
 
 @dataclass(slots=True)
@@ -19,15 +62,33 @@ class CallRecord:
     request_id: str
     began: float
     key_id: str = ""
+    team: str = ""
+    """The key's team; empty without one."""
     model: str = ""
     """The configured public name; empty until it is known, so that no caller's text becomes a label."""
     lane: str = ""
     stream: bool = False
+    asked_tokens: int | None = None
+    """The most tokens that the answers together may have, as the caller has it; None where it names no bound."""
+    bytes_in: int = 0
+    """Of the request's body."""
+    bytes_out: int = 0
+    """Of the answer's body, without the framing of HTTP."""
     attempts: int = 1
+    tries: list[Try] = field(default_factory=list)
+    """Each attempt, in order."""
+    queue_s: float = 0.0
+    """Standing in a model's line."""
     upstream_s: float = 0.0
     """Waiting for the upstream: whole replies entirely, streams until their first event."""
     first_event_s: float | None = None
     """From the beginning to the first event of a stream."""
+    head_s: float | None = None
+    """Of the last attempt, from its beginning to the head of SageMaker's reply."""
+    decoding_s: float = 0.0
+    """From the first event of a stream to its last."""
+    gaps: Gaps | None = None
+    """The times between the events of a stream."""
     seconds: float = 0.0
     code: str = "ok"
     """`ok`, an error code, or `cancelled`."""
@@ -41,6 +102,16 @@ class CallRecord:
     detail: str | None = None
     limit_headers: bytes = b""
     """What the caller is told about its limits: header lines."""
+    trace: Trace | None = None
+    """The trace that the call belongs to, where there is one."""
+    measured: bool = False
+    """The key has asked for series of its own."""
+
+
+class Sink(Protocol):
+    """Takes the record of every call that has ended; it must not wait for anything."""
+
+    def take(self, record: CallRecord) -> None: ...
 
 
 class Telemetry(Protocol):
