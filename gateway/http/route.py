@@ -27,7 +27,7 @@ from gateway.errors import GatewayError, InternalError, MethodNotAllowed, Shutti
 from gateway.http.authenticate import Authenticator
 from gateway.http.errors import INTERNAL, from_adapter
 from gateway.http.face import Face
-from gateway.http.protocol import GatewayProtocol, connection_of, header_lines
+from gateway.http.protocol import GatewayProtocol, connection_of
 from gateway.http.relay import Ending, Relay
 from gateway.http.request import read_body, read_head
 from gateway.http.running import Running
@@ -102,8 +102,7 @@ class GeneratingRoute:
             if call.max_tokens is not None:
                 record.asked_tokens = call.max_tokens * call.choices
             permit = await self._admission.enter(principal, model.name, call, functools.partial(_Waiter, connection))
-            if permit.headers:
-                record.limit_headers = header_lines(permit.headers)
+            record.limit_headers = permit.header_lines
             if call.media or len(body) > self._media.max_bytes:
                 _Waiter(connection)  # a caller who leaves meanwhile stops what is fetched for the call
                 call = await self._media.prepare(call, model.name)

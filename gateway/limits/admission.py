@@ -26,7 +26,7 @@ from gateway.errors import (
     RateLimitExceeded,
 )
 from gateway.limits.cost import ask_for, estimate, money
-from gateway.limits.headers import limit_headers, words
+from gateway.limits.headers import words
 from gateway.limits.plan import Plans
 from gateway.limits.queue import FairQueue, Priority
 from gateway.limits.rules import NEVER, UNKNOWN, Amounts, Kind, Rule, Verdict, worst
@@ -35,6 +35,8 @@ from gateway.limits.store import LimitStore, Reservation, Unavailable
 
 ASK_AGAIN_S = 0.05
 """How often the head of a line asks although no call of this process has ended: those of others make room, too."""
+MIN_WAIT_S, MAX_WAIT_S = 0.1, 120.0
+"""Bounds of what callers are told who found a model's line full, or stood in it in vain."""
 _NOTHING = Amounts()
 
 
@@ -66,6 +68,29 @@ class _Line:
         self.head: asyncio.Future[None] | None = None
         """Whose turn it is: it asks the store until it is admitted or gives up."""
         self.moved = asyncio.Event()
+        self._pace_s: float | None = None
+        """The time between two calls that ended, while others stood in line."""
+        self._moved_at = 0.0
+
+    def call_ended(self) -> None:
+        """A call of the model's has ended: the head of the line may ask again."""
+        if self.head is not None:
+            now = monotonic()
+            gap_s = now - self._moved_at
+            self._pace_s = gap_s if self._pace_s is None else 0.8 * self._pace_s + 0.2 * gap_s
+            self._moved_at = now
+            self.moved.set()
+
+    def begin(self) -> None:
+        """Somebody is about to stand in line; where nobody does, time runs from here."""
+        if self.head is None and not len(self.queue):
+            self._moved_at = monotonic()
+
+    def wait_ms(self) -> int:
+        """Return how long who comes now would stand in line, at the pace at which calls have ended."""
+        standstill_s = monotonic() - self._moved_at
+        each_s = max(standstill_s, self._pace_s or 0.0)
+        return round(1000 * min(MAX_WAIT_S, max(MIN_WAIT_S, each_s * (len(self.queue) + 1))))
 
     def advance(self) -> None:
         """Let the next one ask, if nobody does."""
@@ -78,7 +103,7 @@ class _Line:
 class Permit:
     """One admitted call."""
 
-    __slots__ = ("_admission", "_began", "_reservation", "_row", "_settled", "_terms", "estimate", "headers")
+    __slots__ = ("_admission", "_began", "_reservation", "_row", "_settled", "_terms", "estimate", "header_lines")
 
     def __init__(
         self,
@@ -96,7 +121,8 @@ class Permit:
         self._settled = False
         self.estimate = prompt_tokens
         """Of the prompt's tokens, for calls whose container has not counted them."""
-        self.headers = [] if reservation is None else limit_headers(reservation.rules.rules, reservation.verdict)
+        self.header_lines = b"" if reservation is None else reservation.rules.lines.of(reservation.verdict)
+        """What the caller is told about its limits."""
 
     def settle(self, usage: Usage | None, *, delivered: int = 0, worked: bool = False) -> None:
         """End the call. Later calls of this do nothing.
@@ -151,7 +177,11 @@ class Admission:
                 reservation = await self._wait(line, terms, principal, rules, ask, priority)
             else:
                 reservation = await self._store.reserve(rules, ask)
-                if line is not None and _only_full(rules.rules, reservation.verdict):
+                if (
+                    line is not None
+                    and not reservation.verdict.admitted
+                    and _only_full(rules.rules, reservation.verdict)
+                ):
                     watch()
                     reservation = await self._wait(line, terms, principal, rules, ask, priority)
         except Unavailable:
@@ -163,7 +193,7 @@ class Admission:
                 self._observe(rules.rules, reservation.verdict)
                 break
         if not reservation.verdict.admitted:
-            raise self._refusal(rules.rules, reservation.verdict, ask, model)
+            raise _refusal(rules, reservation.verdict, ask, model)
         return Permit(self, terms, reservation, row, prompt)
 
     def leave(self, terms: ModelTerms, reservation: Reservation | None, row: Row, usage: Usage, seconds: float) -> None:
@@ -184,7 +214,7 @@ class Admission:
         self._store.settle(reservation, used, books)
         line = self._lines.get(terms.name)
         if line is not None:
-            line.moved.set()
+            line.call_ended()
 
     def _rules(self, principal: Principal, model: str) -> RuleSet:
         rules = principal.rule_sets.get(model)
@@ -199,11 +229,13 @@ class Admission:
         """Stand in line until the call is admitted, refused for another reason, or its time is over."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
+        line.begin()
         if not line.queue.add(turn, principal.key_id, priority, ask.tokens):
+            wait_ms = line.wait_ms()
             raise ConcurrencyLimitExceeded(
                 f"The model `{terms.name}` is serving as many calls as it may, and {len(line.queue)} are waiting."
-                " Please retry in a second.",
-                wait_ms=1000,
+                f" Please retry {words(wait_ms)}.",
+                wait_ms=wait_ms,
             )
         self._observer.limit_waiting(terms.name, len(line.queue))
         line.advance()
@@ -224,10 +256,11 @@ class Admission:
                         pass
         except TimeoutError:
             self._observer.limit_decision("model", Kind.CONCURRENT.word, "refused")
+            wait_ms = line.wait_ms()
             raise ConcurrencyLimitExceeded(
                 f"The model `{terms.name}` is serving as many calls as it may; this one has waited for"
-                f" {terms.waiting.seconds:g} seconds. Please retry in a second.",
-                wait_ms=1000,
+                f" {terms.waiting.seconds:g} seconds. Please retry {words(wait_ms)}.",
+                wait_ms=wait_ms,
             ) from None
         finally:
             if line.head is turn:
@@ -242,44 +275,46 @@ class Admission:
             if standing.over:
                 self._observer.limit_decision(_scope(rule), rule.kind.word, "shadow" if rule.shadow else "refused")
 
-    def _refusal(self, rules: tuple[Rule, ...], verdict: Verdict, ask: Amounts, model: str) -> GatewayError:
-        at = worst(rules, verdict)
-        rule, standing = rules[at], verdict.standings[at]
-        subject = _SUBJECTS[_scope(rule)].format(model=model)
-        called = "" if "`" in subject else f" The call was for the model `{model}`."
-        headers = tuple(limit_headers(rules, verdict))
-        if rule.kind is Kind.CONCURRENT:
-            return ConcurrencyLimitExceeded(
-                f"Limit of {rule.amount} concurrent requests {subject} reached. Please retry when one of them ends."
-                f"{called}",
-                wait_ms=1000,
-                headers=headers,
-            )
-        wait = None if standing.wait_ms == NEVER else 1000 if standing.wait_ms == UNKNOWN else standing.wait_ms
-        if rule.is_budget:
-            what, period = _BUDGETS[rule.kind]
-            if standing.wait_ms == UNKNOWN:
-                text = f"What is left of the {what} {subject} for this {period} is reserved by calls that run."
-            elif wait is None:
-                text = f"This call may use more {what} than there are {subject} in a whole {period}."
-            else:
-                again = words(standing.reset_ms)
-                text = f"The {what} {subject} are spent for this {period}; they are there again {again}."
-            return QuotaExceeded(text + called, wait_ms=wait, kind="insufficient_quota", headers=headers)
-        word = "requests" if rule.kind is Kind.REQUESTS else "tokens"
-        asked = 1 if rule.kind is Kind.REQUESTS else ask.tokens
-        advice = (
-            f"Please try again {words(wait)}."
-            if wait is not None
-            else f"A single call may take {rule.burst} at most: lower max_tokens or shorten the prompt."
-        )
-        return RateLimitExceeded(
-            f"Rate limit of {rule.amount} {word} per minute {subject} reached: {standing.remaining} left, {asked} asked"
-            f" for. {advice}{called}",
-            wait_ms=wait,
-            kind=word,
+
+def _refusal(rule_set: RuleSet, verdict: Verdict, ask: Amounts, model: str) -> GatewayError:
+    rules = rule_set.rules
+    at = worst(rules, verdict)
+    rule, standing = rules[at], verdict.standings[at]
+    subject = _SUBJECTS[_scope(rule)].format(model=model)
+    called = "" if "`" in subject else f" The call was for the model `{model}`."
+    headers = rule_set.lines.pairs(verdict)
+    if rule.kind is Kind.CONCURRENT:
+        return ConcurrencyLimitExceeded(
+            f"Limit of {rule.amount} concurrent requests {subject} reached. Please retry when one of them ends."
+            f"{called}",
+            wait_ms=1000,
             headers=headers,
         )
+    wait = None if standing.wait_ms == NEVER else 1000 if standing.wait_ms == UNKNOWN else standing.wait_ms
+    if rule.is_budget:
+        what, period = _BUDGETS[rule.kind]
+        if standing.wait_ms == UNKNOWN:
+            text = f"What is left of the {what} {subject} for this {period} is reserved by calls that run."
+        elif wait is None:
+            text = f"This call may use more {what} than there are {subject} in a whole {period}."
+        else:
+            again = words(standing.reset_ms)
+            text = f"The {what} {subject} are spent for this {period}; they are there again {again}."
+        return QuotaExceeded(text + called, wait_ms=wait, kind="insufficient_quota", headers=headers)
+    word = "requests" if rule.kind is Kind.REQUESTS else "tokens"
+    asked = 1 if rule.kind is Kind.REQUESTS else ask.tokens
+    advice = (
+        f"Please try again {words(wait)}."
+        if wait is not None
+        else f"A single call may take {rule.burst} at most: lower max_tokens or shorten the prompt."
+    )
+    return RateLimitExceeded(
+        f"Rate limit of {rule.amount} {word} per minute {subject} reached: {standing.remaining} left, {asked} asked"
+        f" for. {advice}{called}",
+        wait_ms=wait,
+        kind=word,
+        headers=headers,
+    )
 
 
 _SUBJECTS = {

@@ -1,18 +1,27 @@
-"""Limits of one process: the pure ledger, and the books of the last days, in memory."""
+"""Limits of one process: the quick ledger, and the books of the last days, in memory."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.limits.gcra import DAY_MS, Ledger
+from gateway.limits.gcra import DAY_MS
+from gateway.limits.quick import Bound, QuickLedger
 from gateway.limits.rules import Amounts, Rule
 from gateway.limits.script import Keys, RuleSet
 from gateway.limits.store import Reservation
 
-OWNER = "process"
-FOR_EVER_MS = 10**12
 KEYS = Keys("memory")
+
+
+class _Rules(RuleSet):
+    """Rules, each with its place in the ledger."""
+
+    __slots__ = ("bound",)
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        super().__init__(rules, KEYS)
+        self.bound = Bound(self.rules)
 
 
 class MemoryLimits:
@@ -22,13 +31,12 @@ class MemoryLimits:
         """`clock_ms` returns Unix milliseconds."""
         self._clock_ms = clock_ms
         self._retention_days = retention_days
-        self.ledger = Ledger()
+        self.ledger = QuickLedger()
         self.books: dict[int, Counter[bytes]] = {}
         """Day since 1970 → row → sum."""
-        self.ledger.renew(clock_ms(), OWNER, FOR_EVER_MS)
 
     def rule_set(self, rules: Sequence[Rule]) -> RuleSet:
-        return RuleSet(rules, KEYS)
+        return _Rules(rules)
 
     async def start(self) -> None:
         """There is nothing to start."""
@@ -37,12 +45,12 @@ class MemoryLimits:
         """There is nothing to stop."""
 
     async def reserve(self, rules: RuleSet, ask: Amounts) -> Reservation:
-        verdict = self.ledger.reserve(self._clock_ms(), OWNER, rules.rules, ask)
+        verdict = self.ledger.reserve(self._clock_ms(), _bound(rules), ask)
         return Reservation(rules, ask, verdict, shared=True)
 
     def settle(self, reservation: Reservation, used: Amounts, books: Mapping[bytes, int]) -> None:
         now_ms = self._clock_ms()
-        self.ledger.settle(now_ms, OWNER, reservation.rules.rules, reservation.verdict, reservation.ask, used)
+        self.ledger.settle(now_ms, _bound(reservation.rules), reservation.verdict, reservation.ask, used)
         day = now_ms // DAY_MS
         rows = self.books.get(day)
         if rows is None:
@@ -51,3 +59,9 @@ class MemoryLimits:
                 del self.books[old]
         for row, increment in books.items():
             rows[row] += increment
+
+
+def _bound(rules: RuleSet) -> Bound:
+    if not isinstance(rules, _Rules):
+        raise TypeError("rules of another store")
+    return rules.bound

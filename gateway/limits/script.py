@@ -11,6 +11,7 @@ from hashlib import sha1
 from importlib.resources import files
 
 from gateway.limits.gcra import UnknownOwner
+from gateway.limits.headers import LimitLines
 from gateway.limits.rules import Amounts, Kind, Rule, Standing, Verdict
 
 SOURCE = files(__package__).joinpath("gcra.lua").read_bytes()
@@ -54,11 +55,13 @@ class Keys:
 class RuleSet:
     """The rules of a call, as the script takes them."""
 
-    __slots__ = ("_reserve_head", "_reserve_tail", "keys", "rules")
+    __slots__ = ("_reserve_head", "_reserve_tail", "keys", "lines", "rules")
 
     def __init__(self, rules: Sequence[Rule], keys: Keys) -> None:
         self.rules = tuple(rules)
         self.keys = keys
+        self.lines = LimitLines(self.rules)
+        """What callers are told about them."""
         names = [keys.meta, *map(keys.rule, rules)]
         self._reserve_head = _head(names, 5 + 4 * len(rules))
         self._reserve_tail = b"".join(

@@ -14,7 +14,7 @@ from adapters.base import Call, Surface, Usage
 from gateway.auth.principal import Principal
 from gateway.config.limits import Limits, Prices, Waiting
 from gateway.errors import ConcurrencyLimitExceeded, LimitError, QuotaExceeded, RateLimitExceeded
-from gateway.limits.admission import Admission, ModelTerms
+from gateway.limits.admission import Admission, ModelTerms, Permit
 from gateway.limits.gcra import DAY_MS
 from gateway.limits.memory import MemoryLimits
 from gateway.limits.plan import Plans, rules_of
@@ -63,6 +63,12 @@ def a_call(*, text: str = "hello", max_tokens: int | None = 100, choices: int = 
     return Call(Surface.CHAT, "model", raw, {"messages": messages}, False, False, choices, max_tokens)
 
 
+def told(permit: Permit) -> dict[str, str]:
+    """What the caller of an admitted call is told about its limits."""
+    lines = permit.header_lines.decode().removesuffix("\r\n").split("\r\n")
+    return {line.split(": ")[0]: line.split(": ")[1] for line in lines}
+
+
 def holder(
     name: str = "app", limits: Limits = NONE, *, shadow: Limits = NONE, at_model: Limits = NONE, **more: Any
 ) -> Principal:
@@ -102,7 +108,7 @@ def test_a_call_without_limits_reserves_nothing_and_is_in_the_books() -> None:
     async def main() -> None:
         world = World(prices=Prices(prompt_per_million=3, completion_per_million=15))
         permit = await world.enter(holder(team="team"))
-        assert permit.headers == []
+        assert permit.header_lines == b""
         permit.settle(Usage(1000, 100, 200))
         permit.settle(Usage(9, 9))
         assert {name.decode(): amount for name, amount in world.books.items() if b"milli" not in name} == {
@@ -121,7 +127,7 @@ def test_what_is_left_is_told_on_success_and_on_refusal() -> None:
         world = World(team=Limits(tokens_per_minute=600))
         principal = holder(limits=Limits(requests_per_minute=60, requests_burst=2), team="team")
         permit = await world.enter(principal, max_tokens=100)
-        assert dict(permit.headers) == {
+        assert told(permit) == {
             "x-ratelimit-limit-requests": "60",
             "x-ratelimit-remaining-requests": "1",
             "x-ratelimit-reset-requests": "1s",
@@ -130,7 +136,7 @@ def test_what_is_left_is_told_on_success_and_on_refusal() -> None:
             "x-ratelimit-reset-tokens": "11.9s",
         }
         permit.settle(Usage(10, 10))
-        assert dict((await world.enter(principal, max_tokens=100)).headers)["x-ratelimit-remaining-tokens"] == "461"
+        assert told(await world.enter(principal, max_tokens=100))["x-ratelimit-remaining-tokens"] == "461"
         with pytest.raises(RateLimitExceeded) as caught:
             await world.enter(principal)
         assert dict(caught.value.headers)["x-ratelimit-remaining-requests"] == "0"
@@ -149,7 +155,7 @@ def test_a_call_that_asks_for_more_than_a_minute_is_refused_for_good() -> None:
         assert caught.value.retry_after_s is None
         # One that names no bound takes what there is.
         permit = await world.enter(principal, max_tokens=None)
-        assert dict(permit.headers)["x-ratelimit-remaining-tokens"] == "0"
+        assert told(permit)["x-ratelimit-remaining-tokens"] == "0"
 
     asyncio.run(main())
 
@@ -199,7 +205,7 @@ def test_a_shadow_limit_is_seen_and_not_felt() -> None:
         principal = holder(shadow=Limits(requests_per_minute=1))
         for _ in range(5):
             permit = await world.enter(principal)
-            assert permit.headers == []
+            assert permit.header_lines == b""
             permit.settle(None)
         assert world.seen.decisions == {("key", "requests_per_minute", "shadow"): 4}
 
@@ -258,6 +264,52 @@ def test_waiting_ends_with_the_deadline() -> None:
         assert caught.value.retry_after_s == 1
         running.settle(None)
         (await world.enter(holder())).settle(None)
+
+    asyncio.run(main())
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_who_is_turned_away_is_told_how_long_the_line_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("gateway.limits.admission.monotonic", clock)
+
+    async def main() -> None:
+        world = World(model=Limits(concurrent_requests=1), most=2, seconds=60)
+        running = await world.enter(holder())
+        waiting = []
+
+        async def line_up(callers: int) -> None:
+            for _ in range(callers):
+                waiting.append(asyncio.create_task(world.enter(holder())))
+                await asyncio.sleep(0)
+
+        async def refused() -> str:
+            with pytest.raises(ConcurrencyLimitExceeded, match="are waiting") as caught:
+                await world.enter(holder())
+            return dict(caught.value.headers)["retry-after-ms"]
+
+        await line_up(3)  # one asks, two stand in line
+        assert await refused() == "100"  # nothing is known yet: it has only just filled up
+        clock.now_s += 4
+        assert await refused() == "12000"  # 4 seconds without a move, and two stand there already
+        for _ in range(2):
+            running.settle(None)
+            running = await waiting.pop(0)
+            await line_up(1)
+            clock.now_s += 4
+        assert await refused() == "12000"  # a call ended every 4 seconds
+        clock.now_s += 100
+        assert await refused() == "120000"
+        running.settle(None)
+        for task in waiting:
+            (await task).settle(None)
 
     asyncio.run(main())
 
