@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +16,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from deploy.local.engine import build
+from tests.support.processes import until, workers
 from tests.support.stack import KEY, Local, config, model, running_gateway, running_local
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
@@ -31,29 +30,6 @@ def local() -> Iterator[Local]:
 
 
 MODELS = (model("fast", "vllm", "0.33"), model("slow", "lmi", "27"))
-
-
-def until(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
-    """Say whether `condition` comes true in time; for states that no event announces."""
-    end = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def children(pid: int) -> set[int]:
-    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
-
-
-def workers(pid: int) -> set[int]:
-    found = set()
-    for child in children(pid):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.add(child)
-    return found
 
 
 def test_a_stop_lets_running_streams_end_and_exits_with_0(local: Local) -> None:
