@@ -1,4 +1,4 @@
-"""The command line: serve · check · keys · usage · dev · schema.
+"""The command line: serve · check · keys · usage · import · dev · schema.
 
 Exit codes: 0 ok, 1 the configuration or the start failed, 2 the command line itself is wrong.
 """
@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from pydantic import TypeAdapter, ValidationError
 
 from gateway import __version__
+from gateway.cli_import import import_
 from gateway.cli_keys import keys
 from gateway.cli_parts import Failure, config_option, loaded_config
 from gateway.cli_usage import usage
@@ -187,6 +188,7 @@ def schema() -> None:
 
 main.add_command(keys)
 main.add_command(usage)
+main.add_command(import_)
 
 
 def _rows(config: Config) -> list[dict[str, Any]]:
