@@ -5,6 +5,7 @@
            ─▶ adapters.make ──────────────────────────────────────┴▶ Lane ─▶ Catalog
            ─▶ Resolver ─▶ Hop ─▶ Fetcher ─▶ Library ─▶ Preparer ──────┐
            ─▶ make_store ─▶ make_admission ────────────────────────────┐
+           ─▶ make (telemetry/tracing.py) ─▶ Tracing ────────────────────┐
            ─▶ PrometheusTelemetry, RetryBudget ─▶ Dispatcher ─▶ GeneratingRoute, with a Face each ─▶ Litestar
 
 Every object is built here, once; nothing else builds one of these.
@@ -15,11 +16,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
@@ -67,7 +70,9 @@ from gateway.sagemaker.credentials import CredentialStore
 from gateway.sagemaker.endpoints import Origins, runtime_url
 from gateway.sagemaker.runtime import SageMakerTarget
 from gateway.sagemaker.sigv4 import Signer
+from gateway.telemetry import tracing as traces
 from gateway.telemetry.prometheus import PrometheusTelemetry
+from gateway.telemetry.spans import Place
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +90,7 @@ class Upstream:
         self.origins = Origins(ca_bundle=settings.ca_bundle, idle_s=settings.upstream_idle_s)
         self.credentials = CredentialStore()
         self._signers: dict[tuple[str, str | None], Signer] = {}
+        self.places: dict[tuple[str, str], Place] = {}
         self.catalog = Catalog(
             self._serve(model, model.deployments, adapter, base)
             for base in config.models
@@ -133,6 +139,9 @@ class Upstream:
             image_urls=url_policy(model).of_container if "image" in model.modalities else None,
             new_stamp=_new_stamp,
         )
+        address = urlsplit(url)
+        port = address.port or (443 if address.scheme == "https" else 80)
+        self.places[model.name, target.name] = Place(address.hostname or "", port, deployment.region)
         return Lane(target, adapter, deployment.weight)
 
     def problems(self) -> list[str]:
@@ -192,6 +201,9 @@ def build(config: Config, telemetry: PrometheusTelemetry | None = None, limits: 
     if settings.workers > 1 and settings.limits_store == "memory" and is_limited(config):
         log.warning("limits are counted in each worker by itself, so they are multiplied: set limits_store to redis")
     dispatcher = Dispatcher(RetryBudget(), telemetry)
+    tracing = None
+    if traces.is_on(settings, os.environ):
+        tracing = traces.make(settings, os.environ, telemetry.traces, upstream.places)
 
     frontend = GatewayProtocol.frontend = Frontend(
         header_timeout_s=settings.header_timeout_s,
@@ -210,6 +222,8 @@ def build(config: Config, telemetry: PrometheusTelemetry | None = None, limits: 
             dispatcher=dispatcher,
             complete=complete,
             telemetry=telemetry,
+            sinks=[tracing] if tracing else (),
+            tracing=tracing,
             running=running,
             admission=admission,
             media=media,
@@ -259,6 +273,8 @@ def build(config: Config, telemetry: PrometheusTelemetry | None = None, limits: 
         await callers.start()
         await upstream.credentials.start()
         await limits.start()
+        if tracing is not None:
+            tracing.start()
         measuring = asyncio.create_task(_measure_often(upstream))
         try:
             yield
@@ -269,6 +285,8 @@ def build(config: Config, telemetry: PrometheusTelemetry | None = None, limits: 
             await callers.stop()
             await upstream.credentials.stop()
             upstream.origins.close()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.stop)
 
     handlers: list[Any] = [
         *[_handler(path, route) for path, route in routes.items()],

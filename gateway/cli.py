@@ -232,6 +232,7 @@ def _notes(deployment: Deployment, settings: Settings) -> list[str]:
         f"served as {deployment.served_model_name}": deployment.served_model_name,
         "one session for every call": deployment.session_id,
         f"custom attributes {deployment.custom_attributes}": deployment.custom_attributes,
+        "told of traces": deployment.trace_context != "none",
         f"role {deployment.role_arn}": deployment.role_arn,
         f"at {url}": url,
     }

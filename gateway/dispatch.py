@@ -32,7 +32,8 @@ from gateway.routing.catalog import ServedModel
 from gateway.routing.lane import Lane
 from gateway.sagemaker.errors import ContainerError, fault
 from gateway.sagemaker.transport import Receiver, Stream
-from gateway.telemetry.events import CallRecord, Telemetry
+from gateway.telemetry.events import CallRecord, Telemetry, Try
+from gateway.telemetry.trace_context import traceparent_of
 
 T = TypeVar("T")
 DRAIN_S = 2.0
@@ -70,7 +71,7 @@ class Dispatcher:
             if as_stream and lane.target.streams:
                 return await self._assembled(lane, call, record)
             body = _encode(lane, call, stream=False)
-            reply = await lane.target.invoke(body, record.request_id)
+            reply = await lane.target.invoke(body, record.request_id, _traceparent(record))
             try:
                 decoded = lane.adapter.decode_whole(call, reply)
             except MalformedReply as error:
@@ -95,7 +96,7 @@ class Dispatcher:
             decoder = lane.adapter.stream_decoder(call)
             first = sink.expect(decoder)
             try:
-                sink.attach(await lane.target.stream(body, record.request_id, sink))
+                sink.attach(await lane.target.stream(body, record.request_id, sink, _traceparent(record)))
                 await first
             except BaseException:
                 sink.detach()
@@ -112,14 +113,14 @@ class Dispatcher:
         """
 
         async def attempt(lane: Lane) -> bytes:
-            return await lane.target.invoke(body, record.request_id)
+            return await lane.target.invoke(body, record.request_id, _traceparent(record))
 
         return await self._attempts(model, None, record, attempt)
 
     async def _assembled(self, lane: Lane, call: Call, record: CallRecord) -> Whole:
         body = _encode(lane, call, stream=True)
         receiver = _Assembling(lane.adapter.assembler(call))
-        stream = await lane.target.stream(body, record.request_id, receiver)
+        stream = await lane.target.stream(body, record.request_id, receiver, _traceparent(record))
         try:
             return await receiver.whole
         finally:
@@ -133,17 +134,21 @@ class Dispatcher:
         while True:
             lane = model.balancer.choose(tried)
             record.lane = lane.target.name
-            began = monotonic()
+            began, code = monotonic(), "cancelled"
             try:
                 result = await attempt(lane)
             except ContainerError as error:
                 failure = from_container(lane.adapter.decode_error(error.status, error.body, call))
+                code = failure.code
             except GatewayError as error:
-                failure = error
+                failure, code = error, error.code
             else:
+                code = "ok"
                 record.upstream_s += monotonic() - began
                 self._telemetry.attempt(model.name, lane.target.name, "ok")
                 return result
+            finally:
+                record.tries.append(Try(lane.target.name, began, None, monotonic(), code, 0))
             record.upstream_s += monotonic() - began
             self._telemetry.attempt(model.name, lane.target.name, failure.code)
             tried.append(lane)
@@ -205,6 +210,11 @@ def fetch_as_stream(model: ServedModel, call: Call) -> bool:
             return streamable(call)
         case "auto":
             return prefers_stream(call, model.config.unary_stream_above_tokens)
+
+
+def _traceparent(record: CallRecord) -> str | None:
+    """Return what a container may be told of the trace that its attempt belongs to."""
+    return None if record.trace is None else traceparent_of(record.trace, record.attempts)
 
 
 def _encode(lane: Lane, call: Call, *, stream: bool) -> bytes:

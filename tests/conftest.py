@@ -26,7 +26,7 @@ settings.load_profile(PROFILE)
 
 # A developer's credentials, profiles, proxies and settings must change no result. Subprocesses inherit what is left.
 for name in set(os.environ) - {"OPENAI_OPENAPI"}:  # which is the tests' own: tests/support/openai_schema.py
-    if name.startswith(("AWS_", "LMI_GATEWAY_", "OPENAI_", "PROMETHEUS_")) or name.lower().endswith("_proxy"):
+    if name.startswith(("AWS_", "LMI_GATEWAY_", "OPENAI_", "OTEL_", "PROMETHEUS_")) or name.lower().endswith("_proxy"):
         del os.environ[name]
 os.environ |= {
     "AWS_CONFIG_FILE": os.devnull,

@@ -88,7 +88,7 @@ class Upstream:
         """Whole calls that were cancelled."""
         self._scripts, self._takes_s = scripts, takes_s
 
-    async def invoke(self, body: bytes, inference_id: str) -> bytes:
+    async def invoke(self, body: bytes, inference_id: str, traceparent: str | None = None) -> bytes:
         (act,) = await self._begin("whole", body, inference_id)
         if isinstance(act, Exception):
             raise act
@@ -100,7 +100,9 @@ class Upstream:
         assert isinstance(act, bytes)
         return act
 
-    async def stream(self, body: bytes, inference_id: str, receiver: Receiver) -> Stream:
+    async def stream(
+        self, body: bytes, inference_id: str, receiver: Receiver, traceparent: str | None = None
+    ) -> Stream:
         acts = await self._begin("stream", body, inference_id)
         if isinstance(acts[0], str) and acts[0] == "connecting":
             await asyncio.Event().wait()

@@ -125,7 +125,8 @@ def test_a_reason_is_told_from_none(rest: str, reasoned: bool) -> None:
 
 def test_every_third_party_import_is_a_declared_dependency() -> None:
     project = tomllib.loads(text_of(Path("pyproject.toml")))["project"]
-    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"] + extras}
     distributions = packages_distributions()
     undeclared = {
         f"{path}: {name}"

@@ -29,6 +29,8 @@ MAX_HEADER_TEXT = 1024
 LONGEST_ROUTE = "route=/detokenize,"
 """Goes before a deployment's own CustomAttributes: AWS' image takes the first route, up to a comma or a space.
 https://github.com/aws/deep-learning-containers: scripts/docker/vllm"""
+TRACE_CHARS = len("traceparent=;") + 55
+"""Goes before all of these: https://www.w3.org/TR/trace-context/#traceparent-header"""
 HeaderText = Annotated[
     str,
     StringConstraints(pattern=r"^[\x20-\x7e]+$", max_length=MAX_HEADER_TEXT),
@@ -105,6 +107,8 @@ class Deployment(Section):
     """SageMaker Clarify's expression for explanations: EnableExplanations. Whole replies only."""
     custom_attributes: HeaderText | None = None
     """Fixed CustomAttributes; containers execute them, so callers never reach this header."""
+    trace_context: Literal["none", "custom_attributes"] = "none"
+    """Whether the container is told of the trace a call belongs to: as `traceparent=…;` before the CustomAttributes."""
     tokenizes: bool = False
     """The container's tokenizer can be reached, and answers `/tokenize` and `/chat_tokenize`: AWS' image of the vLLM
     container takes `route=/tokenize` in CustomAttributes, vLLM's own image does not."""
@@ -141,12 +145,16 @@ class Deployment(Section):
         yield from containers.faults(data)
         if data.get("external_id") and not data.get("role_arn"):
             yield ("external_id",), "external_id needs role_arn"
-        if data.get("tokenizes"):
-            if container not in (None, "vllm"):
-                yield ("tokenizes",), f"the tokenizer of the {container} container cannot be reached through SageMaker"
-            attributes = data.get("custom_attributes")
-            if attributes and len(attributes) + len(LONGEST_ROUTE) > MAX_HEADER_TEXT:
-                yield ("custom_attributes",), f"with tokenizes, {len(LONGEST_ROUTE)} characters have to stay free"
+        if data.get("tokenizes") and container not in (None, "vllm"):
+            yield ("tokenizes",), f"the tokenizer of the {container} container cannot be reached through SageMaker"
+        attributes = data.get("custom_attributes") or ""
+        traced = data.get("trace_context") == "custom_attributes"
+        free = {"tokenizes": len(LONGEST_ROUTE) if data.get("tokenizes") else 0, "trace_context": traced * TRACE_CHARS}
+        if attributes and len(attributes) + sum(free.values()) > MAX_HEADER_TEXT:
+            needs = " and ".join(name for name, chars in free.items() if chars)
+            yield ("custom_attributes",), f"with {needs}, {sum(free.values())} characters have to stay free"
+        if traced and "traceparent" in attributes:
+            yield ("custom_attributes",), "with trace_context, traceparent is not a name for attributes of your own"
 
 
 class Model(Section):

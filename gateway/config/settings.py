@@ -125,6 +125,13 @@ class Settings(Section):
     """Serve the API's own documentation."""
     metrics_enabled: bool = True
     """Serve Prometheus metrics."""
+    traces_exporter: Literal["none", "otlp"] = "none"
+    """Where spans of calls go: nowhere, or to OpenTelemetry's collector; needs the extra `otel`. Without it
+    `OTEL_TRACES_EXPORTER` counts."""
+    trace_content: bool = False
+    """Put prompts into spans, without what looks like a secret."""
+    trace_content_chars: Annotated[int, Field(ge=1, le=32_768)] = 4096
+    """Characters of each text of a prompt that are put into a span."""
     sagemaker_endpoint_url: Origin | None = None
     """Replaces `https://runtime.sagemaker.{region}.{suffix}` for every deployment without an `endpoint_url` of its own.
     Without it `AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME` counts, then `AWS_ENDPOINT_URL`."""
@@ -189,9 +196,10 @@ def own_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def aws_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the AWS variables that supply settings the gateway's own configuration leaves open: field name → variable.
+    """Return AWS' and OpenTelemetry's variables that supply settings the gateway's own configuration leaves open.
 
-    Order of precedence: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    Field name → variable. Order of precedence of AWS':
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """
     found = {}
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
@@ -200,4 +208,6 @@ def aws_variables(environ: Mapping[str, str]) -> dict[str, str]:
                 found["sagemaker_endpoint_url"] = name
     if environ.get("AWS_CA_BUNDLE"):
         found["ca_bundle"] = "AWS_CA_BUNDLE"
+    if environ.get("OTEL_TRACES_EXPORTER"):
+        found["traces_exporter"] = "OTEL_TRACES_EXPORTER"
     return found

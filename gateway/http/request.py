@@ -22,6 +22,8 @@ class Head:
     content_type: bytes = b""
     content_encoding: bytes = b""
     content_length: int | None = None
+    traceparent: bytes = b""
+    """Unchecked; the values of several, joined by commas."""
 
 
 def read_head(headers: list[tuple[bytes, bytes]]) -> Head:
@@ -37,6 +39,8 @@ def read_head(headers: list[tuple[bytes, bytes]]) -> Head:
             head.content_length = int(value)
         elif name == b"content-encoding":
             head.content_encoding = value
+        elif name == b"traceparent":
+            head.traceparent = b"%b,%b" % (head.traceparent, value) if head.traceparent else value
     if not head.request_id:
         head.request_id = f"req_{getrandbits(128):032x}"  # a name, not a secret
     return head

@@ -35,6 +35,8 @@ from gateway.limits.admission import Admission, Permit
 from gateway.media.prepare import Preparer
 from gateway.routing.catalog import ServedModel
 from gateway.telemetry.events import CallRecord, Sink, Telemetry
+from gateway.telemetry.trace_context import continued
+from gateway.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class GeneratingRoute:
         complete: Complete | None = None,
         telemetry: Telemetry,
         sinks: Sequence[Sink] = (),
+        tracing: Tracing | None = None,
         running: Running,
         admission: Admission,
         media: Preparer,
@@ -67,6 +70,7 @@ class GeneratingRoute:
         self._complete = complete or dispatcher.complete
         self._telemetry = telemetry
         self._sinks = sinks
+        self._tracing = tracing
         self._running = running
         self._admission = admission
         self._media = media
@@ -86,6 +90,10 @@ class GeneratingRoute:
         headers = scope["headers"]
         head = read_head(headers)
         record = CallRecord(face.surface, head.request_id, monotonic())
+        if self._tracing is not None:
+            record.trace = self._tracing.begin(head.traceparent, headers)
+        elif head.traceparent:
+            record.trace = continued(head.traceparent, headers)
         self._telemetry.call_began()
         relay: Relay | None = None
         permit: Permit | None = None
@@ -99,6 +107,8 @@ class GeneratingRoute:
                 raise asyncio.CancelledError
             record.bytes_in = len(body)
             model, call = face.take(body, principal, name, record)
+            if self._tracing is not None:
+                self._tracing.called(record, call)
             if call.max_tokens is not None:
                 record.asked_tokens = call.max_tokens * call.choices
             permit = await self._admission.enter(principal, model.name, call, functools.partial(_Waiter, connection))

@@ -39,6 +39,12 @@ def run(config: Config, path: Path | None = None) -> int:
     """Serve until told to stop; return the process' exit status. `path` is where `config` came from."""
     settings = config.settings
     logs.configure(settings.log_level)
+    if settings.traces_exporter != "none":
+        from gateway.telemetry.tracing import fault_of  # imported late: most gateways make no traces
+
+        if fault := fault_of(settings, os.environ):
+            print(fault, file=sys.stderr)
+            return 1
     try:
         listener = _bind(settings.host, settings.port)
     except OSError as error:

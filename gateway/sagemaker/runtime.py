@@ -22,6 +22,7 @@ from gateway.sagemaker.credentials import CredentialSource
 from gateway.sagemaker.errors import ContainerError, fault, map_error, map_failure
 from gateway.sagemaker.eventstream import EventStreamDecoder, FramingError
 from gateway.sagemaker.http1 import BadReply, ConnectFailed, Connection, ConnectionDropped, Origin, TlsFailed
+from gateway.sagemaker.operation import INFERENCE_ID, Operation
 from gateway.sagemaker.sigv4 import Signer
 from gateway.sagemaker.transport import Receiver
 from gateway.sagemaker.watchdog import Watchdog
@@ -30,39 +31,6 @@ log = logging.getLogger(__name__)
 
 EVENT_STREAM = b"application/vnd.amazon.eventstream"
 MAX_ERROR_BYTES = 256 * 1024
-INFERENCE_ID = "x-amzn-sagemaker-inference-id"
-
-# Header of each deployment field that becomes one, and whether the streaming operation knows it.
-CONFIGURED_HEADERS: tuple[tuple[str, str, bool], ...] = (
-    ("custom_attributes", "x-amzn-sagemaker-custom-attributes", True),
-    ("enable_explanations", "x-amzn-sagemaker-enable-explanations", False),
-    ("inference_component", "x-amzn-sagemaker-inference-component", True),
-    ("prefix_aware_id", "x-amzn-sagemaker-prefix-aware-id", True),
-    ("session_id", "x-amzn-sagemaker-session-id", True),
-    ("target_container_hostname", "x-amzn-sagemaker-target-container-hostname", True),
-    ("target_model", "x-amzn-sagemaker-target-model", False),
-    ("target_variant", "x-amzn-sagemaker-target-variant", True),
-)
-
-
-class _Operation:
-    """What is constant about one operation on one deployment."""
-
-    __slots__ = ("after_id", "before_id", "front", "path")
-
-    def __init__(self, deployment: Deployment, authority: str, *, stream: bool) -> None:
-        suffix = "invocations-response-stream" if stream else "invocations"
-        self.path = f"/endpoints/{deployment.endpoint}/{suffix}"
-        accept = "x-amzn-sagemaker-accept" if stream else "accept"
-        headers = {"content-type": "application/json", "host": authority, accept: "application/json"}
-        for field, name, streams in CONFIGURED_HEADERS:
-            value = getattr(deployment, field)
-            if value is not None and (streams or not stream):
-                headers[name] = " ".join(value.split())  # as the signature's canonical form wants it
-        ordered = sorted(headers.items())
-        self.front = [item for item in ordered if item[0] < "x-amz-security-token"]
-        self.before_id = [item for item in ordered if "x-amz-security-token" < item[0] < INFERENCE_ID]
-        self.after_id = [item for item in ordered if item[0] > INFERENCE_ID]
 
 
 class SageMakerTarget:
@@ -87,12 +55,12 @@ class SageMakerTarget:
         self.timeouts = timeouts
         self.max_reply_bytes = max_reply_bytes
         self._signer = signer
-        self._whole = _Operation(deployment, origin.authority, stream=False)
-        self._stream = _Operation(deployment, origin.authority, stream=True)
+        self._whole = Operation(deployment, origin.authority, stream=False)
+        self._stream = Operation(deployment, origin.authority, stream=True)
         self._resent = resent
 
-    async def invoke(self, body: bytes, inference_id: str) -> bytes:
-        head = self._head(self._whole, body, inference_id)
+    async def invoke(self, body: bytes, inference_id: str, traceparent: str | None = None) -> bytes:
+        head = self._head(self._whole, body, inference_id, traceparent)
         for fresh in (False, True):
             exchange = _WholeExchange(self, await self._connection(fresh=fresh))
             exchange.send(head, body)
@@ -104,8 +72,10 @@ class SageMakerTarget:
                 exchange.release()
         raise fault(UpstreamError, "connection dropped", retryable=True)
 
-    async def stream(self, body: bytes, inference_id: str, receiver: Receiver) -> StreamExchange:
-        head = self._head(self._stream, body, inference_id)
+    async def stream(
+        self, body: bytes, inference_id: str, receiver: Receiver, traceparent: str | None = None
+    ) -> StreamExchange:
+        head = self._head(self._stream, body, inference_id, traceparent)
         exchange = StreamExchange(self, await self._connection(fresh=False), receiver, head, body)
         exchange.send()
         return exchange
@@ -115,14 +85,17 @@ class SageMakerTarget:
         self._resent(self.name)
         return await self._connection(fresh=True)
 
-    def _head(self, operation: _Operation, body: bytes, inference_id: str) -> bytes:
+    def _head(self, operation: Operation, body: bytes, inference_id: str, traceparent: str | None) -> bytes:
         credentials = self.credentials.current()
         if credentials is None:
             raise fault(UpstreamAuth, "no valid aws credentials")
         headers = list(operation.front)
         if credentials.token:
             headers.append(("x-amz-security-token", credentials.token))
-        headers += operation.before_id
+        if traceparent is not None and operation.traced:
+            headers += operation.before_id_with(traceparent)
+        else:
+            headers += operation.before_id
         headers.append((INFERENCE_ID, inference_id))
         headers += operation.after_id
         date, authorization = self._signer.sign(credentials, operation.path, headers, body, time.time())

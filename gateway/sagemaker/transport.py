@@ -49,8 +49,8 @@ class Target(Protocol):
         """The deployment can answer in a stream at all."""
         ...
 
-    async def invoke(self, body: bytes, inference_id: str) -> bytes:
-        """Return the container's whole reply.
+    async def invoke(self, body: bytes, inference_id: str, traceparent: str | None = None) -> bytes:
+        """Return the container's whole reply. `traceparent` goes along where the deployment is told of traces.
 
         Raises:
             ContainerError: the container answered an error.
@@ -58,8 +58,10 @@ class Target(Protocol):
         """
         ...
 
-    async def stream(self, body: bytes, inference_id: str, receiver: Receiver) -> Stream:
-        """Send the request; the reply goes to `receiver`.
+    async def stream(
+        self, body: bytes, inference_id: str, receiver: Receiver, traceparent: str | None = None
+    ) -> Stream:
+        """Send the request, with what `invoke` sends; the reply goes to `receiver`.
 
         Raises:
             GatewayError: the request could not be sent.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from adapters.base import Usage
+
+if TYPE_CHECKING:
+    from gateway.telemetry.trace_content import Asked
 
 GAP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
 """Upper bounds for times between tokens."""
@@ -43,7 +46,7 @@ class Trace:
     trace_id: str
     """32 lower-case hexadecimal digits."""
     span_id: str
-    """Of the call itself, 16 such digits."""
+    """Of the call itself, 16 such digits; the caller's own where the gateway makes no spans."""
     parent_id: str | None
     """Of the caller's span; None where the trace begins here."""
     sampled: bool
@@ -104,6 +107,8 @@ class CallRecord:
     """What the caller is told about its limits: header lines."""
     trace: Trace | None = None
     """The trace that the call belongs to, where there is one."""
+    asked: Asked | None = None
+    """What a call asks for of which spans will be made."""
     measured: bool = False
     """The key has asked for series of its own."""
 

@@ -60,7 +60,7 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Their debug lines quote requests.
-    for name in ("asyncio", "uvicorn", "uvicorn.error", "litestar"):
+    for name in ("asyncio", "uvicorn", "uvicorn.error", "litestar", "urllib3", "requests"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True

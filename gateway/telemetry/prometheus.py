@@ -21,6 +21,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from gateway import __version__
 from gateway.telemetry.events import CallRecord
 from gateway.telemetry.limits import LimitMetrics
+from gateway.telemetry.trace_metrics import TraceMetrics
 
 CALL_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 900)
 FIRST_EVENT_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 10, 30, 60, 120)
@@ -110,6 +111,7 @@ class PrometheusTelemetry:
             "gateway_media_scaled_total", "Images scaled down so that a call fits.", ["model"], registry=registry
         )
         self.limits = LimitMetrics(registry)
+        self.traces = TraceMetrics(registry)
         self._credentials = Gauge(
             "gateway_credentials_valid",
             "1 while AWS credentials are valid, by identity.",

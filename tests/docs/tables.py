@@ -107,6 +107,7 @@ def families() -> list[Metric]:
     telemetry.media_cache("hit")
     telemetry.media_scaled("m")
     telemetry.upstream(1, {"default": True})
+    telemetry.traces.spans("exported", 1)
     telemetry.limits.limit_decision("key", "requests_per_minute", "refused")
     telemetry.limits.limit_waiting("m", 1)
     telemetry.limits.redis_latency(0.1)

@@ -28,6 +28,7 @@ from gateway.errors import (
 from gateway.sagemaker import runtime
 from gateway.sagemaker.errors import ContainerError
 from gateway.sagemaker.http1 import Origin
+from gateway.sagemaker.operation import CONFIGURED_HEADERS
 from tests.sagemaker.peer import Peer, PeerConnection, anyio_backend, chunk, chunked, reply, until, within
 from tests.sagemaker.target import Called, Listener, event_stream, local, origin_of
 
@@ -114,7 +115,7 @@ def test_every_member_of_the_operations_that_is_a_header_can_be_configured() -> 
     for operation, streams in ((WHOLE, False), (STREAM, True)):
         members = model["shapes"][model["operations"][operation]["input"]["shape"]]["members"].values()
         known = {member["locationName"].lower() for member in members if member.get("location") == "header"} - ours
-        sent = {header for _, header, both in runtime.CONFIGURED_HEADERS if both or not streams}
+        sent = {header for _, header, both in CONFIGURED_HEADERS if both or not streams}
         # Newer than this release of botocore's model: its changelog names it for 1.43.117.
         assert sent == known | {"x-amzn-sagemaker-prefix-aware-id"}
 

@@ -29,7 +29,7 @@ SESSION_HEADER = "x-amzn-sagemaker-session-id"
 CHAT_ROUTE, COMPLETION_ROUTE = "/v1/chat/completions", "/v1/completions"
 _TOKEN_ROUTES = {tokenizing.TOKENIZE_ROUTE: tokenizing.tokenize, tokenizing.DETOKENIZE_ROUTE: tokenizing.detokenize}
 _ROUTES = {CHAT_ROUTE, COMPLETION_ROUTE, "/invocations", *_TOKEN_ROUTES}
-_ROUTE = re.compile(r"(?:^|[;,\s])route=([^;,\s]+)")
+_ROUTE = re.compile(r"route=(/[^\s,]+)")
 
 _MOST_REPORTED = 10
 _LONGEST_INPUT = 200
