@@ -31,6 +31,15 @@ beside() {
         --output-file "requirements-$group.lock" ${options[@]+"${options[@]}"}
 }
 
+# The extra for traces, as an addition to what serves: the container image installs it where it is asked for.
+sed -nE 's/^([a-z0-9._-]+==[^ ]+)( ;[^\\]*[^\\ ])? *\\?$/\1\2/p' requirements-dev.lock >"$shared/all"
+serving=()
+while IFS='=' read -r package _; do
+    serving+=(--no-emit-package "$package")
+done < <(sed -nE '/^[a-z0-9._-]+==/p' requirements.lock)
+compile pyproject.toml --no-annotate --extra otel --constraints "$shared/all" "${serving[@]}" \
+    --output-file requirements-otel.lock "$@"
+
 options=("$@")
 beside openai1 openai
 beside sdks

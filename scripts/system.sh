@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what the tests need beside Python packages, where it is missing: redis-server, prometheus, chromium.
+# Install what the tests need beside Python packages, where it is missing: redis-server, prometheus, chromium, strip.
 # On Debian and Ubuntu by apt-get, as root or with sudo; elsewhere it says what to install. Does nothing when all is there.
 set -euo pipefail
 
@@ -9,6 +9,7 @@ redis-server redis-server redis
 prometheus prometheus prometheus
 promtool prometheus prometheus
 chromium chromium chromium
+strip binutils binutils
 "
 
 main() {

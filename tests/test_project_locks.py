@@ -24,7 +24,7 @@ BESIDE = {
     "sdks-text-generation": set(),
 }
 """Groups that are installed into folders of their own → what the environment holds in another version."""
-LOCKS = ["requirements.lock", "requirements-dev.lock", *(f"requirements-{group}.lock" for group in BESIDE)]
+LOCKS = [f"requirements{each}.lock" for each in ("", "-dev", "-otel", *(f"-{group}" for group in BESIDE))]
 NODE_LOCK = ROOT / "tests" / "e2e" / "clients" / "package-lock.json"
 PINNED = re.compile(r"(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>[\w.!+]+)( ; [^\\]+?)?( --hash=sha256:[0-9a-f]{64})+")
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -62,6 +62,13 @@ def test_every_runtime_dependency_is_locked_at_a_version_it_allows() -> None:
 def test_every_development_and_build_dependency_is_locked_at_a_version_it_allows() -> None:
     wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"], *dependencies("dev")]
     assert unmet(wanted, "requirements-dev.lock") == []
+
+
+def test_the_extra_for_traces_is_locked_beside_what_serves_at_the_versions_that_are_tested() -> None:
+    served, added = pins_of("requirements.lock"), pins_of("requirements-otel.lock")
+    assert served.keys() & added.keys() == set()
+    assert {name: pins_of("requirements-dev.lock").get(name) for name in added} == added
+    assert unmet(PYPROJECT["project"]["optional-dependencies"]["otel"], "requirements-otel.lock") == []
 
 
 def test_tests_run_on_the_versions_that_are_served() -> None:
