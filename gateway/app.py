@@ -72,6 +72,7 @@ from gateway.sagemaker.runtime import SageMakerTarget
 from gateway.sagemaker.sigv4 import Signer
 from gateway.telemetry import tracing as traces
 from gateway.telemetry.prometheus import PrometheusTelemetry
+from gateway.telemetry.silence import Silence
 from gateway.telemetry.spans import Place
 
 log = logging.getLogger(__name__)
@@ -83,12 +84,12 @@ if TYPE_CHECKING:
 class Upstream:
     """Everything between the models file and SageMaker."""
 
-    def __init__(self, config: Config, telemetry: PrometheusTelemetry) -> None:
+    def __init__(self, config: Config, telemetry: Silence) -> None:
         settings = config.settings
         self._settings = settings
         self._telemetry = telemetry
         self.origins = Origins(ca_bundle=settings.ca_bundle, idle_s=settings.upstream_idle_s)
-        self.credentials = CredentialStore()
+        self.credentials = CredentialStore(failed=telemetry.credentials_failed)
         self._signers: dict[tuple[str, str | None], Signer] = {}
         self.places: dict[tuple[str, str], Place] = {}
         self.catalog = Catalog(
@@ -142,7 +143,8 @@ class Upstream:
         address = urlsplit(url)
         port = address.port or (443 if address.scheme == "https" else 80)
         self.places[model.name, target.name] = Place(address.hostname or "", port, deployment.region)
-        return Lane(target, adapter, deployment.weight)
+        # AWS' LMI container generates on to the end whoever has left; vLLM and TGI stop.
+        return Lane(target, adapter, deployment.weight, stops=deployment.container != "lmi")
 
     def problems(self) -> list[str]:
         """Return what is missing for serving."""
@@ -152,7 +154,7 @@ class Upstream:
         """Bring the gauges up to date."""
         self._telemetry.upstream(
             self.origins.open_connections,
-            {source.name: source.current() is not None for source in self.credentials.sources},
+            {source.name: (source.current() is not None, source.expires_at) for source in self.credentials.sources},
         )
 
 
@@ -187,10 +189,15 @@ class Callers:
             await service.stop()
 
 
-def build(config: Config, telemetry: PrometheusTelemetry | None = None, limits: LimitStore | None = None) -> Litestar:
+def make_telemetry(config: Config) -> Silence:
+    """Return what measures, if anything is to."""
+    return PrometheusTelemetry() if config.settings.telemetry_enabled else Silence()
+
+
+def build(config: Config, telemetry: Silence | None = None, limits: LimitStore | None = None) -> Litestar:
     """Return the application. `limits` is not started yet."""
     settings = config.settings
-    telemetry = telemetry or PrometheusTelemetry()
+    telemetry = telemetry or make_telemetry(config)
     upstream = Upstream(config, telemetry)
     callers = Callers(config)
     authenticate = Authenticator(callers.keys)
@@ -275,7 +282,7 @@ def build(config: Config, telemetry: PrometheusTelemetry | None = None, limits: 
         await limits.start()
         if tracing is not None:
             tracing.start()
-        measuring = asyncio.create_task(_measure_often(upstream))
+        measuring = asyncio.create_task(_measure_often(upstream, telemetry))
         try:
             yield
         finally:
@@ -293,7 +300,7 @@ def build(config: Config, telemetry: PrometheusTelemetry | None = None, limits: 
         *models_routes(authenticate, upstream.catalog),
         *health_routes(upstream.problems, running),
     ]
-    if settings.metrics_enabled:
+    if settings.metrics_enabled and isinstance(telemetry, PrometheusTelemetry):
         handlers.append(metrics_route(telemetry, upstream.measure))
     return Litestar(
         handlers,
@@ -347,7 +354,7 @@ def _new_stamp() -> Stamp:
     return Stamp(secrets.token_hex(12), int(time.time()))
 
 
-def _media(config: Config, telemetry: PrometheusTelemetry) -> Preparer:
+def _media(config: Config, telemetry: Silence) -> Preparer:
     settings = config.settings
     fetching = any(model.media.urls == "fetch" and model.modalities != ("text",) for model in config.models)
     # Where nothing is fetched the authorities need not be read; a context without any trusts nobody.
@@ -367,8 +374,13 @@ def _media(config: Config, telemetry: PrometheusTelemetry) -> Preparer:
     )
 
 
-async def _measure_often(upstream: Upstream) -> None:
-    """Other workers' scrapes see this process' gauges as of a few seconds ago."""
+async def _measure_often(upstream: Upstream, telemetry: Silence) -> None:
+    """Other workers' scrapes see this process' gauges and examples as of a few seconds ago."""
     while True:
         upstream.measure()
+        if isinstance(telemetry, PrometheusTelemetry):
+            try:
+                await asyncio.to_thread(telemetry.share_exemplars)
+            except OSError as error:  # a full disk is no reason to stop measuring
+                log.warning("examples for metrics could not be written", extra={"error": type(error).__name__})
         await asyncio.sleep(5)

@@ -31,7 +31,7 @@ from gateway.routing.attempts import RetryBudget, backoff_s
 from gateway.routing.catalog import ServedModel
 from gateway.routing.lane import Lane
 from gateway.sagemaker.errors import ContainerError, fault
-from gateway.sagemaker.transport import Receiver, Stream
+from gateway.sagemaker.transport import Head, Receiver, Stream
 from gateway.telemetry.events import CallRecord, Telemetry, Try
 from gateway.telemetry.trace_context import traceparent_of
 
@@ -67,11 +67,11 @@ class Dispatcher:
         """
         as_stream = fetch_as_stream(model, call)
 
-        async def attempt(lane: Lane) -> Whole:
+        async def attempt(lane: Lane, head: Head) -> Whole:
             if as_stream and lane.target.streams:
-                return await self._assembled(lane, call, record)
+                return await self._assembled(lane, call, record, head)
             body = _encode(lane, call, stream=False)
-            reply = await lane.target.invoke(body, record.request_id, _traceparent(record))
+            reply = await lane.target.invoke(body, record.request_id, head, _traceparent(record))
             try:
                 decoded = lane.adapter.decode_whole(call, reply)
             except MalformedReply as error:
@@ -89,21 +89,21 @@ class Dispatcher:
             GatewayError: every attempt failed before its first event.
         """
 
-        async def attempt(lane: Lane) -> StreamDecoder:
+        async def attempt(lane: Lane, head: Head) -> StreamDecoder:
             if not lane.target.streams:
                 raise UnsupportedParameterError("This model cannot stream its answers.", param="stream")
             body = _encode(lane, call, stream=True)
             decoder = lane.adapter.stream_decoder(call)
             first = sink.expect(decoder)
             try:
-                sink.attach(await lane.target.stream(body, record.request_id, sink, _traceparent(record)))
+                sink.attach(await lane.target.stream(body, record.request_id, sink, head, _traceparent(record)))
                 await first
             except BaseException:
                 sink.detach()
                 raise
             return decoder
 
-        return await self._attempts(model, call, record, attempt)
+        return await self._attempts(model, call, record, attempt, lasts=True)
 
     async def ask(self, model: ServedModel, body: bytes, record: CallRecord) -> bytes:
         """Return a container's reply to what is no call for an answer, as it is.
@@ -112,45 +112,63 @@ class Dispatcher:
             GatewayError: every attempt failed; this is the last one's reason.
         """
 
-        async def attempt(lane: Lane) -> bytes:
-            return await lane.target.invoke(body, record.request_id, _traceparent(record))
+        async def attempt(lane: Lane, head: Head) -> bytes:
+            return await lane.target.invoke(body, record.request_id, head, _traceparent(record))
 
         return await self._attempts(model, None, record, attempt)
 
-    async def _assembled(self, lane: Lane, call: Call, record: CallRecord) -> Whole:
+    async def _assembled(self, lane: Lane, call: Call, record: CallRecord, head: Head) -> Whole:
         body = _encode(lane, call, stream=True)
         receiver = _Assembling(lane.adapter.assembler(call))
-        stream = await lane.target.stream(body, record.request_id, receiver, _traceparent(record))
+        stream = await lane.target.stream(body, record.request_id, receiver, head, _traceparent(record))
         try:
             return await receiver.whole
         finally:
             stream.abort()
 
     async def _attempts(
-        self, model: ServedModel, call: Call | None, record: CallRecord, attempt: Callable[[Lane], Awaitable[T]]
+        self,
+        model: ServedModel,
+        call: Call | None,
+        record: CallRecord,
+        attempt: Callable[[Lane, Head], Awaitable[T]],
+        *,
+        lasts: bool = False,
     ) -> T:
+        """Make attempts until one succeeds, which is then over, or `lasts` as long as the call."""
         self._budget.first_attempt()
+        telemetry = self._telemetry
         tried: list[Lane] = []
         while True:
             lane = model.balancer.choose(tried)
-            record.lane = lane.target.name
-            began, code = monotonic(), "cancelled"
+            if tried:
+                telemetry.retried(model.name, "same" if lane in tried else "other")
+            name = record.lane = lane.target.name
+            record.stops = lane.stops
+            head = Head()
+            began = record.trying_since = monotonic()
+            telemetry.attempt_began(model.name, name)
+            code = "internal_error"
             try:
-                result = await attempt(lane)
+                result = await attempt(lane, head)
+                code = "ok"
+                return result
             except ContainerError as error:
                 failure = from_container(lane.adapter.decode_error(error.status, error.body, call))
                 code = failure.code
             except GatewayError as error:
-                failure, code = error, error.code
-            else:
-                code = "ok"
-                record.upstream_s += monotonic() - began
-                self._telemetry.attempt(model.name, lane.target.name, "ok")
-                return result
+                failure = error
+                code = failure.code
+            except asyncio.CancelledError:
+                code = "cancelled"
+                raise
             finally:
-                record.tries.append(Try(lane.target.name, began, None, monotonic(), code, 0))
-            record.upstream_s += monotonic() - began
-            self._telemetry.attempt(model.name, lane.target.name, failure.code)
+                ended = monotonic()
+                record.trying_since = None
+                record.upstream_s += ended - began
+                record.head_s = None if head.at is None else head.at - began
+                record.tries.append(Try(name, began, head.at, ended, code, head.status))
+                telemetry.attempt(model.name, name, code, lasts=lasts and code == "ok")
             tried.append(lane)
             if not failure.retryable or len(tried) >= model.config.attempts or not self._budget.spend():
                 raise failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
@@ -34,8 +35,9 @@ from gateway.routing.attempts import RetryBudget
 from gateway.routing.catalog import ServedModel
 from gateway.routing.lane import Lane
 from gateway.sagemaker.errors import ContainerError, fault
-from gateway.sagemaker.transport import Receiver, Stream
+from gateway.sagemaker.transport import Head, Receiver, Stream
 from gateway.telemetry.events import CallRecord
+from gateway.telemetry.silence import Silence
 from tests.sagemaker.virtual import now, run
 
 # --- the fakes -----------------------------------------------------------------------------------------------------
@@ -88,7 +90,9 @@ class Upstream:
         """Whole calls that were cancelled."""
         self._scripts, self._takes_s = scripts, takes_s
 
-    async def invoke(self, body: bytes, inference_id: str, traceparent: str | None = None) -> bytes:
+    async def invoke(
+        self, body: bytes, inference_id: str, head: Head | None = None, traceparent: str | None = None
+    ) -> bytes:
         (act,) = await self._begin("whole", body, inference_id)
         if isinstance(act, Exception):
             raise act
@@ -101,7 +105,12 @@ class Upstream:
         return act
 
     async def stream(
-        self, body: bytes, inference_id: str, receiver: Receiver, traceparent: str | None = None
+        self,
+        body: bytes,
+        inference_id: str,
+        receiver: Receiver,
+        head: Head | None = None,
+        traceparent: str | None = None,
     ) -> Stream:
         acts = await self._begin("stream", body, inference_id)
         if isinstance(acts[0], str) and acts[0] == "connecting":
@@ -201,20 +210,24 @@ class Dialect:
         return Gathering()
 
 
-class Ledger:
+class Ledger(Silence):
     """Telemetry that writes down the attempts."""
 
     def __init__(self) -> None:
         self.attempts: list[tuple[str, str, str]] = []
+        self.retries: list[tuple[str, str]] = []
+        self.in_flight: Counter[tuple[str, str]] = Counter()
 
-    def call_began(self) -> None: ...
+    def attempt_began(self, model: str, lane: str) -> None:
+        self.in_flight[model, lane] += 1
 
-    def call_ended(self, record: CallRecord) -> None: ...
+    def retried(self, model: str, kind: str) -> None:
+        self.retries.append((model, kind))
 
-    def attempt(self, model: str, lane: str, code: str) -> None:
-        self.attempts.append((model, lane, code))
-
-    def resent(self, lane: str) -> None: ...
+    def attempt(self, model: str, lane: str, code: str, *, lasts: bool = False) -> None:
+        self.in_flight[model, lane] -= not lasts
+        if code != "cancelled":
+            self.attempts.append((model, lane, code))
 
 
 class Caller:
@@ -322,6 +335,53 @@ def refusal(work: Coroutine[Any, Any, Any]) -> GatewayError:
         return caught.value
 
     return run(main())
+
+
+# --- what is kept of attempts --------------------------------------------------------------------------------------
+
+
+def test_each_attempt_is_kept_in_order_and_what_is_in_flight_is_given_back() -> None:
+    a, b, walk = Upstream("a", [unavailable()]), Upstream("b", [b"hello"]), Walk()
+    assert run(walk.complete(served(a, b))) == b"hello"
+    first, second = walk.record.tries
+    assert [(one.lane, one.code) for one in (first, second)] == [("a", "upstream_unavailable"), ("b", "ok")]
+    assert first.began <= first.ended <= second.began <= second.ended
+    assert walk.record.upstream_s == pytest.approx((first.ended - first.began) + (second.ended - second.began))
+    assert walk.record.trying_since is None
+    assert walk.ledger.retries == [("m", "other")]
+    assert walk.ledger.in_flight == {("m", "a"): 0, ("m", "b"): 0}
+
+
+def test_an_attempt_at_the_only_deployment_is_a_retry_at_the_same() -> None:
+    a, walk = Upstream("a", [unavailable()], [b"hello"]), Walk()
+    assert run(walk.complete(served(a))) == b"hello"
+    assert walk.ledger.retries == [("m", "same")]
+
+
+def test_a_stream_stays_in_flight_after_its_first_event() -> None:
+    a, walk = Upstream("a", [b"text;", "hangs"]), Walk()
+    run(walk.stream(served(a)))
+    assert walk.ledger.in_flight == {("m", "a"): 1}
+    assert [one.code for one in walk.record.tries] == ["ok"]
+
+
+def test_an_attempt_that_is_left_is_kept_as_cancelled() -> None:
+    a, walk = Upstream("a", [HANGS]), Walk()
+
+    async def main() -> None:
+        asking_for_it = asyncio.ensure_future(walk.complete(served(a)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert a.requests
+        asking_for_it.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking_for_it
+
+    run(main())
+    (one,) = walk.record.tries
+    assert (one.lane, one.code, one.head, one.status) == ("a", "cancelled", None, 0)
+    assert walk.ledger.in_flight == {("m", "a"): 0}
+    assert walk.ledger.attempts == []
 
 
 # --- whole replies -------------------------------------------------------------------------------------------------

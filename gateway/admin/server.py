@@ -17,6 +17,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from gateway.admin.app import build_admin
 from gateway.admin.keys import key_routes
+from gateway.admin.metrics import Scrape, metrics_route
 from gateway.admin.usage import usage_routes
 from gateway.auth.known import known
 from gateway.auth.registry import KeyRegistry
@@ -33,10 +34,16 @@ STOP_S = 5.0
 class AdminServer:
     """The administration, listening."""
 
-    def __init__(self, config: Config, listener: socket.socket, memory: InMemory = lambda: None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        listener: socket.socket,
+        memory: InMemory = lambda: None,
+        scrape: Scrape | None = None,
+    ) -> None:
         self._listener = listener
         options = uvicorn.Config(
-            admin_app(config, memory),
+            admin_app(config, memory, scrape),
             loop="none",
             http="httptools",
             ws="none",
@@ -70,7 +77,7 @@ class AdminServer:
             log.error("unexpected error", exc_info=error)
 
 
-def admin_app(config: Config, memory: InMemory = lambda: None) -> Litestar:
+def admin_app(config: Config, memory: InMemory = lambda: None, scrape: Scrape | None = None) -> Litestar:
     """Return the application with all its routes, for settings with `admin_key_digest`."""
     settings = config.settings
     routes: list[HTTPRouteHandler] = []
@@ -84,4 +91,6 @@ def admin_app(config: Config, memory: InMemory = lambda: None) -> Litestar:
         routes += usage_routes(RedisBooks(settings.redis_url, prefix=settings.redis_prefix, ca_file=ca_file))
     else:
         routes += usage_routes(MemoryBooks(memory))
+    if scrape is not None:
+        routes.append(metrics_route(scrape))
     return build_admin(settings, routes, on_stop=on_stop)

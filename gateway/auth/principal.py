@@ -39,6 +39,8 @@ class Principal:
     """Public model name → the rules of this key at that model."""
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where its calls must come from; without any, from anywhere."""
+    measured: bool = False
+    """Its calls and tokens are counted in metrics of their own."""
     rule_sets: dict[str, RuleSet] = field(default_factory=dict, repr=False)
     """Model → all rules of a call, once one has been made."""
     rows: dict[str, Row] = field(default_factory=dict, repr=False)

@@ -34,6 +34,7 @@ class Principals:
             shadow_limits=key.shadow_limits,
             model_limits=key.model_limits,
             networks=tuple(map(_network, key.networks)),
+            measured=key.metrics,
         )
 
     def make(
@@ -47,6 +48,7 @@ class Principals:
         shadow_limits: Limits = _NO_LIMITS,
         model_limits: Iterable[ModelLimits] = (),
         networks: tuple[IPv4Network | IPv6Network, ...] = (),
+        measured: bool = False,
     ) -> Principal:
         """Return a principal; `models` are public names, None for all of them."""
         at_model: dict[str, tuple[Rule, ...]] = {}
@@ -61,6 +63,7 @@ class Principals:
             limits=rules_of(f"key:{key_id}", limits, shadow_limits),
             model_limits=at_model,
             networks=networks,
+            measured=measured,
         )
 
     def opened(self, words: Iterable[str]) -> frozenset[str] | None:

@@ -266,6 +266,8 @@ class Key(Section):
     """What the key may use of single models, besides."""
     networks: tuple[Network, ...] = ()
     """Where calls with the key must come from: IP addresses and networks; without any, from anywhere."""
+    metrics: bool = False
+    """Count the key's calls and tokens in metrics of their own, which name its id."""
 
 
 class ModelsFile(Section):

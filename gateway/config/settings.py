@@ -124,7 +124,9 @@ class Settings(Section):
     docs_enabled: bool = True
     """Serve the API's own documentation."""
     metrics_enabled: bool = True
-    """Serve Prometheus metrics."""
+    """Serve Prometheus metrics to whoever reaches `port`; the administration serves them to those who have its key."""
+    telemetry_enabled: bool = True
+    """Measure calls at all. Without it there are no metrics, at the administration neither."""
     traces_exporter: Literal["none", "otlp"] = "none"
     """Where spans of calls go: nowhere, or to OpenTelemetry's collector; needs the extra `otel`. Without it
     `OTEL_TRACES_EXPORTER` counts."""

@@ -257,7 +257,8 @@ _CALL_HEADERS: Schema = {
         "schema": {"type": "integer"},
     },
     "server-timing": {
-        "description": "The same time, divided between `gateway` and `upstream`.",
+        "description": "The same time, divided between `gateway`, `queue` if the call stood in line, and `upstream`, "
+        "which for a stream is `sagemaker` and `first-token`.",
         "schema": {"type": "string"},
     },
 }
@@ -294,7 +295,10 @@ def _amend_operations(paths: dict[str, Any]) -> None:
     if "/metrics" in paths:
         paths["/metrics"]["get"]["responses"]["200"] = {
             "description": "All metrics.",
-            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "content": {
+                "text/plain": {"schema": {"type": "string"}},
+                "application/openmetrics-text": {"schema": {"type": "string"}},
+            },
         }
 
 

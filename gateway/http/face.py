@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.http.errors import headers_of
 from gateway.http.protocol import header_lines
 from gateway.routing.catalog import Catalog, ServedModel
-from gateway.telemetry.events import CallRecord
+from gateway.telemetry.events import CallRecord, shares_s
 
 JSON_HEADERS = b"content-type: application/json\r\n"
 STREAM_HEADERS = (
@@ -89,21 +89,31 @@ class OpenAIFace:
 
 def times_s(record: CallRecord) -> tuple[float, float]:
     """Return how long a call has taken so far, and how much of that was waiting for the upstream."""
-    total_s = monotonic() - record.began
-    return total_s, min(record.upstream_s, total_s)
+    now = monotonic()
+    total_s, upstream_s = now - record.began, record.upstream_s
+    if record.trying_since is not None:
+        upstream_s += now - record.trying_since
+    return total_s, min(upstream_s, total_s)
+
+
+def server_timing(record: CallRecord, total_s: float, upstream_s: float) -> bytes:
+    """Return the header line that says where a call's time went until now: https://www.w3.org/TR/server-timing/"""
+    line = b"server-timing: gateway;dur=%.1f, " % (max(total_s - upstream_s - record.queue_s, 0.0) * 1000)
+    if record.queue_s:
+        line += b"queue;dur=%.1f, " % (record.queue_s * 1000)
+    if record.stream and record.tries and record.tries[-1].code == "ok":
+        sagemaker_s, first_s = shares_s(record.tries)
+        line += b"sagemaker;dur=%.1f, first-token;dur=%.1f, " % (sagemaker_s * 1000, first_s * 1000)
+    return line + b"upstream;dur=%.1f\r\n" % (upstream_s * 1000)
 
 
 def _timing(record: CallRecord) -> bytes:
     total_s, upstream_s = times_s(record)
-    return (
-        b"%bx-request-id: %b\r\nopenai-processing-ms: %d\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f\r\n"
-        % (
-            record.limit_headers,
-            record.request_id.encode(),
-            total_s * 1000,
-            (total_s - upstream_s) * 1000,
-            upstream_s * 1000,
-        )
+    return b"%bx-request-id: %b\r\nopenai-processing-ms: %d\r\n%b" % (
+        record.limit_headers,
+        record.request_id.encode(),
+        total_s * 1000,
+        server_timing(record, total_s, upstream_s),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.http.running import Running
@@ -33,11 +34,11 @@ def health_routes(problems: Callable[[], list[str]], running: Running) -> list[H
 def metrics_route(telemetry: PrometheusTelemetry, refresh: Callable[[], None]) -> HTTPRouteHandler:
     """Return the scrape target; `refresh` brings gauges up to date."""
 
-    @get("/metrics", tags=["operations"], summary="Prometheus metrics", sync_to_thread=False)
-    def metrics() -> Response[bytes]:
-        """All metrics, in Prometheus' text format."""
+    @get("/metrics", tags=["operations"], summary="Prometheus metrics")
+    async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """All metrics, in Prometheus' text format, or in OpenMetrics' for those who accept it."""
         refresh()
-        text, content_type = telemetry.render()
+        text, content_type = await telemetry.scrape(request.headers.get("accept", ""))
         return Response(text, media_type=content_type)
 
     return metrics

@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -20,6 +21,7 @@ from uvicorn.supervisors import multiprocess
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from gateway.http.protocol import GatewayProtocol
+from gateway.telemetry.departed import Departed
 
 log = logging.getLogger("gateway")
 
@@ -76,9 +78,11 @@ class Worker(Process):
 class Workers(Multiprocess):
     """Starts the workers, and replaces those that die."""
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], url: str) -> None:
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], url: str, metrics: Path) -> None:
+        """`metrics` is the folder of the workers' numbers."""
         super().__init__(config, sockets)
         self._url = url
+        self._departed = Departed(metrics)
         self._announced = False
 
     def init_processes(self) -> None:
@@ -91,8 +95,15 @@ class Workers(Multiprocess):
         dead = [process for process in self.processes if not process.process.is_alive()]
         for process in dead:
             log.error("worker died", extra={"pid": process.pid, "exit_status": process.exitcode})
+        before = list(self.processes)
         with _interrupts_ignored() if dead else nullcontext():
             super().keep_subprocess_alive()
+        replaced = [process for process in before if process not in self.processes]
+        if replaced:  # the dead, and any that had to be killed because it no longer answered
+            try:
+                self._departed.take(*(process.pid for process in replaced if process.pid is not None))
+            except OSError as error:  # a full disk is no reason to leave the workers alone
+                log.error("metrics of dead workers could not be kept", extra={"error": type(error).__name__})
         if not self._announced and any(process.is_ready() for process in self.processes):
             self._announced = True
             log.info("gateway listening", extra={"url": self._url, "workers": len(self.processes)})

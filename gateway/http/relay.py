@@ -8,6 +8,7 @@ HTTP status, or another attempt. A slow reader stops the upstream socket; a call
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable
 from enum import StrEnum
 from time import monotonic
@@ -20,6 +21,7 @@ from gateway.faults import from_container
 from gateway.http.protocol import GatewayProtocol
 from gateway.sagemaker.errors import ContainerError, fault
 from gateway.sagemaker.transport import Stream
+from gateway.telemetry.events import GAP_BUCKETS_S, Gaps
 
 COMMENT = b": keep-alive\n\n"
 
@@ -37,10 +39,12 @@ class Relay:
     """Relays one stream to one caller, over as many attempts as it takes to get a first event."""
 
     __slots__ = (
+        "_chunks",
         "_connection",
         "_done",
         "_event_of",
         "_first",
+        "_gaps",
         "_held",
         "_keep_alive_s",
         "_last_write",
@@ -56,10 +60,12 @@ class Relay:
         "_task",
         "_timer",
         "_write_timeout_s",
+        "bytes_out",
         "decoder",
         "ending",
         "error",
         "first_event_at",
+        "last_event_at",
     )
 
     def __init__(
@@ -69,13 +75,21 @@ class Relay:
         keep_alive_s: float,
         write_timeout_s: float,
         event_of: Callable[[GatewayError], bytes] = GatewayError.event,
+        gaps: Gaps | None = None,
     ) -> None:
-        """`event_of` makes the event of an error with which a stream ends that has begun."""
+        """`event_of` makes the event of an error with which a stream ends that has begun.
+
+        `gaps` are filled in as events come, but for their total: that is from the first event to the last.
+        """
         self._loop = connection.loop
         self._connection = connection
         self._keep_alive_s = keep_alive_s
         self._write_timeout_s = write_timeout_s
         self._event_of = event_of
+        self._gaps = gaps
+        self._chunks = 0
+        """Events so far, of those that the decoder counts."""
+        self.bytes_out = 0
         self._task = asyncio.current_task(connection.loop)
         self.decoder: StreamDecoder | None = None
         """The current or last attempt's decoder, for its counts."""
@@ -97,6 +111,8 @@ class Relay:
         """Why a stream ended with an error event."""
         self.first_event_at: float | None = None
         """When the first event came, on the monotonic clock."""
+        self.last_event_at = 0.0
+        """Likewise the last one; kept where there are `gaps`."""
         connection.listen(self)
 
     # One attempt, driven by the walk
@@ -172,7 +188,7 @@ class Relay:
         if self._over:
             return
         self.error = error
-        self._connection.write(self._event_of(error))
+        self._put(self._event_of(error))
         self._finish(Ending.FAILED)
 
     def shut_down(self) -> None:
@@ -246,7 +262,7 @@ class Relay:
 
     def probe(self) -> None:
         if self._started:
-            self._connection.write(COMMENT)
+            self._put(COMMENT)
         else:
             self._connection.interim()
 
@@ -263,14 +279,35 @@ class Relay:
                 self._arm()
         else:
             self._held += events
+        gaps = self._gaps
         if self.first_event_at is None:
-            self.first_event_at = monotonic()
+            self.first_event_at = self.last_event_at = monotonic()
+            if gaps is not None:
+                chunks = self._chunks = decoder.chunks
+                if chunks > 1:
+                    gaps.counts[0] += chunks - 1
             if self._first is not None and not self._first.done():
                 self._first.set_result(None)
+        elif gaps is not None:
+            came, self._chunks = decoder.chunks - self._chunks, decoder.chunks
+            if came > 0:
+                came_at = monotonic()
+                gap_s = came_at - self.last_event_at
+                self.last_event_at = came_at
+                counts = gaps.counts
+                counts[bisect_left(GAP_BUCKETS_S, gap_s)] += 1
+                if came > 1:
+                    counts[0] += came - 1  # together with the first of them
+                if gap_s > gaps.longest_s:
+                    gaps.longest_s = gap_s
 
     def _write(self, events: list[bytes]) -> None:
         if not self._over:
-            self._connection.write(events[0] if len(events) == 1 else b"".join(events))
+            self._put(events[0] if len(events) == 1 else b"".join(events))
+
+    def _put(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        self._connection.write(data)
 
     def _failed(self, error: GatewayError | ContainerError) -> None:
         """The attempt failed: before its first event that is the walk's concern, afterwards the caller's."""
@@ -292,15 +329,15 @@ class Relay:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        over, self._on_over = self._on_over, None
+        if over is not None:
+            over(self)  # before its last bytes: whoever has had all of an answer finds it counted
         if self._started and not gone:
             self._connection.finish()
         if self._first is not None and not self._first.done():
             self._first.cancel()
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
-        over, self._on_over = self._on_over, None
-        if over is not None:
-            over(self)
 
     def _arm(self) -> None:
         """(Re)set the one timer: keep-alive comments, a reader who has stopped, an upstream that does not end."""
@@ -332,7 +369,7 @@ class Relay:
                 self._finish(Ending.COMPLETE)
                 return
             self._last_write = self._loop.time()
-            self._connection.write(COMMENT)
+            self._put(COMMENT)
         self._arm()
 
 

@@ -34,7 +34,7 @@ from gateway.http.running import Running
 from gateway.limits.admission import Admission, Permit
 from gateway.media.prepare import Preparer
 from gateway.routing.catalog import ServedModel
-from gateway.telemetry.events import CallRecord, Sink, Telemetry
+from gateway.telemetry.events import GAP_BUCKETS_S, CallRecord, Gaps, Sink, Telemetry
 from gateway.telemetry.trace_context import continued
 from gateway.telemetry.tracing import Tracing
 
@@ -71,6 +71,7 @@ class GeneratingRoute:
         self._telemetry = telemetry
         self._sinks = sinks
         self._tracing = tracing
+        self._wants_gaps = telemetry.wants_gaps or bool(sinks)
         self._running = running
         self._admission = admission
         self._media = media
@@ -102,6 +103,7 @@ class GeneratingRoute:
                 raise MethodNotAllowed("This URL answers POST only.")
             principal = self._authenticate(headers, scope["client"])
             record.key_id, record.team = principal.key_id, principal.team or ""
+            record.measured = principal.measured
             body = await read_body(head, receive, self._max_body_bytes)
             if body is None:
                 raise asyncio.CancelledError
@@ -111,28 +113,36 @@ class GeneratingRoute:
                 self._tracing.called(record, call)
             if call.max_tokens is not None:
                 record.asked_tokens = call.max_tokens * call.choices
-            permit = await self._admission.enter(principal, model.name, call, functools.partial(_Waiter, connection))
+            try:
+                permit = await self._admission.enter(
+                    principal, model.name, call, functools.partial(_stand_in_line, record, connection)
+                )
+            finally:
+                if record.queued_at is not None:
+                    record.queue_s = monotonic() - record.queued_at
             record.limit_headers = permit.header_lines
             if call.media or len(body) > self._media.max_bytes:
                 _Waiter(connection)  # a caller who leaves meanwhile stops what is fetched for the call
                 call = await self._media.prepare(call, model.name)
             if not call.stream:
-                await self._whole(model, call, record, connection)
+                await self._whole(model, call, record, connection, permit)
             else:
                 record.stream = True
+                if self._wants_gaps:
+                    record.gaps = Gaps([0] * (len(GAP_BUCKETS_S) + 1))
                 relay = Relay(
                     connection,
                     keep_alive_s=model.config.keep_alive_s,
                     write_timeout_s=self._write_timeout_s,
                     event_of=face.event,
+                    gaps=record.gaps,
                 )
-                await self._first_event(model, call, record, connection, relay)
-                relay.then(functools.partial(self._stream_over, record, permit))
+                await self._first_event(model, call, record, connection, relay, permit)
                 return relay
         except GatewayError as error:
-            self._refuse(error, record, connection, relay)
+            self._refuse(error, record, connection, relay, permit)
         except BadRequest as error:
-            self._refuse(from_adapter(error), record, connection, relay)
+            self._refuse(from_adapter(error), record, connection, relay, permit)
         except asyncio.CancelledError:
             # Either the caller has left, which cancels this task, or the server is stopping: then it is still there.
             record.code = "cancelled"
@@ -140,27 +150,38 @@ class GeneratingRoute:
             if relay is not None and relay.error is not None:  # the status had been sent: so has an error event
                 record.code, record.status, record.ending = relay.error.code, 200, relay.ending or ""
             elif self._running.stopping and connection.answerable:
-                self._refuse(ShuttingDown("The gateway is shutting down."), record, connection, relay)
+                self._refuse(ShuttingDown("The gateway is shutting down."), record, connection, relay, permit)
         except Exception as error:
             log.error("unexpected error", exc_info=error, extra={"request_id": record.request_id})
-            self._refuse(InternalError(INTERNAL), record, connection, relay)
+            self._refuse(InternalError(INTERNAL), record, connection, relay, permit)
         if relay is not None:
             self._running.streams.discard(relay)
             relay.detach()
         self._ended(record, permit)
         return None
 
-    async def _whole(self, model: ServedModel, call: Call, record: CallRecord, connection: GatewayProtocol) -> None:
+    async def _whole(
+        self, model: ServedModel, call: Call, record: CallRecord, connection: GatewayProtocol, permit: Permit
+    ) -> None:
         waiter = _Waiter(connection)
         whole = await self._complete(model, call, record)
         if waiter.gone:
             raise asyncio.CancelledError
         record.usage = whole.usage
         record.status = 200
-        connection.answer(200, *self._face.whole(call, whole, record))
+        headers, body = self._face.whole(call, whole, record)
+        record.bytes_out = len(body)
+        self._ended(record, permit)
+        connection.answer(200, headers, body)
 
     async def _first_event(
-        self, model: ServedModel, call: Call, record: CallRecord, connection: GatewayProtocol, relay: Relay
+        self,
+        model: ServedModel,
+        call: Call,
+        record: CallRecord,
+        connection: GatewayProtocol,
+        relay: Relay,
+        permit: Permit,
     ) -> None:
         """Return when the status and the first event have been sent."""
 
@@ -174,14 +195,18 @@ class GeneratingRoute:
             await self._dispatcher.stream(model, call, record, relay)
         finally:
             holding.cancel()
+        relay.then(functools.partial(self._stream_over, record, permit))
         send_status()
 
     def _stream_over(self, record: CallRecord, permit: Permit, relay: Relay) -> None:
         self._running.streams.discard(relay)
         record.status = 200
         record.ending = relay.ending or ""
+        record.bytes_out = relay.bytes_out
         if relay.first_event_at is not None:
             record.first_event_s = relay.first_event_at - record.began
+            if record.gaps is not None:
+                record.decoding_s = record.gaps.total_s = relay.last_event_at - relay.first_event_at
         decoder = relay.decoder
         if decoder is not None:
             record.usage, record.events, record.dropped = decoder.usage, decoder.chunks, decoder.dropped
@@ -193,6 +218,10 @@ class GeneratingRoute:
         self._ended(record, permit)
 
     def _ended(self, record: CallRecord, permit: Permit | None) -> None:
+        """Count a call, once: before its last bytes, so that no answer is seen that has not been counted."""
+        if record.ended:
+            return
+        record.ended = True
         record.seconds = monotonic() - record.began
         try:
             if permit is not None:
@@ -208,17 +237,25 @@ class GeneratingRoute:
             log.debug("call ended", extra=dataclasses.asdict(record))
 
     def _refuse(
-        self, error: GatewayError, record: CallRecord, connection: GatewayProtocol, relay: Relay | None
+        self,
+        error: GatewayError,
+        record: CallRecord,
+        connection: GatewayProtocol,
+        relay: Relay | None,
+        permit: Permit | None,
     ) -> None:
         record.code, record.detail = error.code, error.detail
         _log_fault(error, record)
         if relay is not None and relay.started:
-            record.status = 200
+            record.status, record.ending = 200, relay.ending or Ending.FAILED
+            record.bytes_out = relay.bytes_out
+            self._ended(record, permit)
             relay.fail(error)
-            record.ending = relay.ending or ""
             return
         record.ending = Ending.FAILED if record.stream else ""
         record.status, headers, body = self._face.refusal(error, record)
+        record.bytes_out = len(body)
+        self._ended(record, permit)
         connection.answer(record.status, headers if record.status != 405 else headers + POST_ONLY, body)
 
 
@@ -246,6 +283,11 @@ class _Waiter:
 
     def probe(self) -> None:
         self._connection.interim()
+
+
+def _stand_in_line(record: CallRecord, connection: GatewayProtocol) -> None:
+    record.queued_at = monotonic()
+    _Waiter(connection)  # a caller who leaves gives up its place
 
 
 def _log_fault(error: GatewayError, record: CallRecord) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import uvicorn
 from litestar import Litestar
 
-from gateway.app import build
+from gateway.app import build, make_telemetry
 from gateway.config.load import Config, load
 from gateway.http.processes import OnlyServer, Workers
 from gateway.http.protocol import GatewayProtocol
@@ -26,7 +26,8 @@ from gateway.limits.memory import MemoryLimits
 from gateway.limits.setup import make_store
 from gateway.limits.store import LimitStore
 from gateway.telemetry import log as logs
-from gateway.telemetry.prometheus import MULTIPROCESS_VARIABLE, PrometheusTelemetry
+from gateway.telemetry.prometheus import PrometheusTelemetry, scrape_folder
+from gateway.telemetry.shared import MULTIPROCESS_VARIABLE
 
 BACKLOG = 4096
 CUT_GRACE_S = 2
@@ -57,7 +58,9 @@ def run(config: Config, path: Path | None = None) -> int:
 
         try:
             # The books of a gateway with one process are in that process; those of several are in Redis.
-            admin = AdminServer(config, _bind(settings.admin_host, settings.admin_port), stores.books)
+            listening = _bind(settings.admin_host, settings.admin_port)
+            scrape = stores.scrape if settings.telemetry_enabled else None
+            admin = AdminServer(config, listening, stores.books, scrape)
         except OSError as error:
             listener.close()
             where = f"{settings.admin_host}:{settings.admin_port}"
@@ -76,10 +79,17 @@ class _Stores:
 
     def __init__(self) -> None:
         self.made: LimitStore | None = None
+        self.telemetry: PrometheusTelemetry | None = None
 
     def books(self) -> Mapping[int, Mapping[bytes, int]] | None:
         """Return the books that are kept in memory, None if there are none."""
         return self.made.books if isinstance(self.made, MemoryLimits) else None
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics of this process, or of its workers, and their content type."""
+        if self.telemetry is not None:
+            return await self.telemetry.scrape(accept)
+        return await scrape_folder(Path(os.environ.get(MULTIPROCESS_VARIABLE, os.devnull)), accept)
 
 
 def _serve(config: Config, path: Path | None, listener: socket.socket, stores: _Stores) -> int:
@@ -113,7 +123,7 @@ def _serve(config: Config, path: Path | None, listener: socket.socket, stores: _
     os.environ[CONFIG_PATH_VARIABLE] = str(path or "")
     os.set_inheritable(listener.fileno(), True)
     try:
-        Workers(options, [listener], url).run()
+        Workers(options, [listener], url, Path(metrics_folder)).run()
     finally:
         shutil.rmtree(metrics_folder, ignore_errors=True)
     return 0
@@ -131,10 +141,11 @@ def create_app() -> Litestar:
 
 def create(config: Config, stores: _Stores | None = None) -> Litestar:
     """Return the application."""
-    telemetry = PrometheusTelemetry()
+    telemetry = make_telemetry(config)
     limits = make_store(config, telemetry.limits)
     if stores is not None:
         stores.made = limits
+        stores.telemetry = telemetry if isinstance(telemetry, PrometheusTelemetry) else None
     app = build(config, telemetry, limits)
     # What exists now lives as long as the process: collections need not look at it again.
     gc.collect()

@@ -16,7 +16,7 @@ from gateway.auth.principal import Principal
 from gateway.config.tgi import Tgi
 from gateway.errors import GatewayError, MissingParameter, ModelNotFound
 from gateway.http.errors import headers_of
-from gateway.http.face import JSON_HEADERS, STREAM_HEADERS, times_s
+from gateway.http.face import JSON_HEADERS, STREAM_HEADERS, server_timing, times_s
 from gateway.http.protocol import header_lines
 from gateway.http.tgi_errors import body_of, event_of, worded
 from gateway.routing.catalog import Catalog, ServedModel
@@ -134,11 +134,10 @@ class TgiFace(TgiWords):
 def timing(record: CallRecord) -> bytes:
     """Return the header lines that every answer of these routes has."""
     total_s, upstream_s = times_s(record)
-    return b"%bx-request-id: %b\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f\r\n" % (
+    return b"%bx-request-id: %b\r\n%b" % (
         record.limit_headers,
         record.request_id.encode(),
-        (total_s - upstream_s) * 1000,
-        upstream_s * 1000,
+        server_timing(record, total_s, upstream_s),
     )
 
 

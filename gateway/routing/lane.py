@@ -13,3 +13,5 @@ class Lane:
     target: Target
     adapter: Adapter
     weight: int
+    stops: bool = False
+    """The container stops generating when its caller leaves."""

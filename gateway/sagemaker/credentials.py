@@ -105,6 +105,11 @@ class CredentialSource:
             return None
         return credentials
 
+    @property
+    def expires_at(self) -> float | None:
+        """When the newest credentials expire or have expired, in Unix seconds; None if they do not."""
+        return None if self._current is None else self._current.expires_at
+
     def refused(self) -> None:
         """AWS refused the current credentials: look for others soon."""
         if self.refused_since is None:
@@ -152,8 +157,10 @@ class CredentialSource:
 class CredentialStore:
     """All identities the deployments use, each found once."""
 
-    def __init__(self, ask: Ask = ask_agent) -> None:
+    def __init__(self, ask: Ask = ask_agent, *, failed: Callable[[str], None] = lambda identity: None) -> None:
+        """`failed` is told the name of each identity that could not be renewed."""
         self._ask = ask
+        self._failed = failed
         self._sources: dict[tuple[str | None, str | None], CredentialSource] = {}
         self._wake = asyncio.Event()
         self._asked_at = -math.inf
@@ -210,4 +217,5 @@ class CredentialStore:
             if isinstance(found, Credentials):
                 source.accepted(found)
             else:
+                self._failed(source.name)
                 log.error("aws credentials could not be renewed", extra={"identity": source.name, "error": found})

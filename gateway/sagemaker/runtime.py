@@ -14,6 +14,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from time import monotonic
 
 from gateway.config.models import Deployment, Timeouts
 from gateway.errors import GatewayError, UpstreamAuth, UpstreamError, UpstreamProtocol, UpstreamTimeout, UpstreamTls
@@ -24,7 +25,7 @@ from gateway.sagemaker.eventstream import EventStreamDecoder, FramingError
 from gateway.sagemaker.http1 import BadReply, ConnectFailed, Connection, ConnectionDropped, Origin, TlsFailed
 from gateway.sagemaker.operation import INFERENCE_ID, Operation
 from gateway.sagemaker.sigv4 import Signer
-from gateway.sagemaker.transport import Receiver
+from gateway.sagemaker.transport import Head, Receiver
 from gateway.sagemaker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -59,11 +60,13 @@ class SageMakerTarget:
         self._stream = Operation(deployment, origin.authority, stream=True)
         self._resent = resent
 
-    async def invoke(self, body: bytes, inference_id: str, traceparent: str | None = None) -> bytes:
-        head = self._head(self._whole, body, inference_id, traceparent)
+    async def invoke(
+        self, body: bytes, inference_id: str, head: Head | None = None, traceparent: str | None = None
+    ) -> bytes:
+        request = self._request(self._whole, body, inference_id, traceparent)
         for fresh in (False, True):
-            exchange = _WholeExchange(self, await self._connection(fresh=fresh))
-            exchange.send(head, body)
+            exchange = _WholeExchange(self, await self._connection(fresh=fresh), head)
+            exchange.send(request, body)
             try:
                 return await exchange.reply
             except _Stale:
@@ -73,10 +76,15 @@ class SageMakerTarget:
         raise fault(UpstreamError, "connection dropped", retryable=True)
 
     async def stream(
-        self, body: bytes, inference_id: str, receiver: Receiver, traceparent: str | None = None
+        self,
+        body: bytes,
+        inference_id: str,
+        receiver: Receiver,
+        head: Head | None = None,
+        traceparent: str | None = None,
     ) -> StreamExchange:
-        head = self._head(self._stream, body, inference_id, traceparent)
-        exchange = StreamExchange(self, await self._connection(fresh=False), receiver, head, body)
+        request = self._request(self._stream, body, inference_id, traceparent)
+        exchange = StreamExchange(self, await self._connection(fresh=False), receiver, request, body, head)
         exchange.send()
         return exchange
 
@@ -85,7 +93,7 @@ class SageMakerTarget:
         self._resent(self.name)
         return await self._connection(fresh=True)
 
-    def _head(self, operation: Operation, body: bytes, inference_id: str, traceparent: str | None) -> bytes:
+    def _request(self, operation: Operation, body: bytes, inference_id: str, traceparent: str | None) -> bytes:
         credentials = self.credentials.current()
         if credentials is None:
             raise fault(UpstreamAuth, "no valid aws credentials")
@@ -126,10 +134,11 @@ class _Stale(Exception):
 class _Exchange(ABC):
     """What whole and streamed exchanges share: the head, errors, and time."""
 
-    __slots__ = ("_connection", "_errors", "_headers", "_size", "_status", "_target", "_watchdog")
+    __slots__ = ("_connection", "_errors", "_headers", "_noted", "_size", "_status", "_target", "_watchdog")
 
-    def __init__(self, target: SageMakerTarget, connection: Connection) -> None:
+    def __init__(self, target: SageMakerTarget, connection: Connection, noted: Head | None) -> None:
         self._target = target
+        self._noted = noted
         self._connection: Connection | None = connection
         self._status = 0
         self._size = 0
@@ -139,6 +148,9 @@ class _Exchange(ABC):
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status, self._headers = status, headers
+        noted = self._noted
+        if noted is not None:
+            noted.at, noted.status = monotonic(), status
 
     def release(self) -> None:
         """Let go of the connection; it is closed unless its reply was read to the end."""
@@ -179,8 +191,8 @@ class _Exchange(ABC):
 class _WholeExchange(_Exchange):
     __slots__ = ("_parts", "reply")
 
-    def __init__(self, target: SageMakerTarget, connection: Connection) -> None:
-        super().__init__(target, connection)
+    def __init__(self, target: SageMakerTarget, connection: Connection, noted: Head | None) -> None:
+        super().__init__(target, connection, noted)
         self.reply: asyncio.Future[bytes] = connection.loop.create_future()
         self._parts: list[bytes] = []
 
@@ -227,9 +239,15 @@ class StreamExchange(_Exchange):
     __slots__ = ("_body", "_decoder", "_head", "_over", "_paused", "_receiver", "_reconnecting")
 
     def __init__(
-        self, target: SageMakerTarget, connection: Connection, receiver: Receiver, head: bytes, body: bytes
+        self,
+        target: SageMakerTarget,
+        connection: Connection,
+        receiver: Receiver,
+        head: bytes,
+        body: bytes,
+        noted: Head | None,
     ) -> None:
-        super().__init__(target, connection)
+        super().__init__(target, connection, noted)
         self._receiver = receiver
         self._decoder = EventStreamDecoder()
         self._head = head

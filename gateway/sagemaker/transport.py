@@ -11,6 +11,17 @@ from gateway.errors import GatewayError
 from gateway.sagemaker.errors import ContainerError
 
 
+class Head:
+    """When the head of a reply came, and what it said; of a request that was sent again, the last reply's."""
+
+    __slots__ = ("at", "status")
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+        """On the monotonic clock."""
+        self.status = 0
+
+
 class Receiver(Protocol):
     """Receives one stream. After `on_end` or `on_failure` nothing more is called."""
 
@@ -49,8 +60,12 @@ class Target(Protocol):
         """The deployment can answer in a stream at all."""
         ...
 
-    async def invoke(self, body: bytes, inference_id: str, traceparent: str | None = None) -> bytes:
-        """Return the container's whole reply. `traceparent` goes along where the deployment is told of traces.
+    async def invoke(
+        self, body: bytes, inference_id: str, head: Head | None = None, traceparent: str | None = None
+    ) -> bytes:
+        """Return the container's whole reply; `head` takes note of when it began.
+
+        `traceparent` goes along where the deployment is told of traces.
 
         Raises:
             ContainerError: the container answered an error.
@@ -59,9 +74,14 @@ class Target(Protocol):
         ...
 
     async def stream(
-        self, body: bytes, inference_id: str, receiver: Receiver, traceparent: str | None = None
+        self,
+        body: bytes,
+        inference_id: str,
+        receiver: Receiver,
+        head: Head | None = None,
+        traceparent: str | None = None,
     ) -> Stream:
-        """Send the request, with what `invoke` sends; the reply goes to `receiver`.
+        """Send the request, with what `invoke` sends; the reply goes to `receiver`, `head` notes when it began.
 
         Raises:
             GatewayError: the request could not be sent.

@@ -37,6 +37,7 @@ class Gaps:
     counts: list[int]
     """One for each of GAP_BUCKETS_S, and one for what is above them all."""
     total_s: float = 0.0
+    longest_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,10 @@ class CallRecord:
     """Each attempt, in order."""
     queue_s: float = 0.0
     """Standing in a model's line."""
+    queued_at: float | None = None
+    """When that began."""
+    trying_since: float | None = None
+    """When the attempt began that is running; None while none is."""
     upstream_s: float = 0.0
     """Waiting for the upstream: whole replies entirely, streams until their first event."""
     first_event_s: float | None = None
@@ -111,6 +116,20 @@ class CallRecord:
     """What a call asks for of which spans will be made."""
     measured: bool = False
     """The key has asked for series of its own."""
+    stops: bool = False
+    """What serves the call stops generating when its caller leaves."""
+    ended: bool = False
+    """It has been counted."""
+
+
+def shares_s(tries: list[Try]) -> tuple[float, float]:
+    """Return what attempts at a stream took until the heads of SageMaker's replies, and from there to their ends."""
+    to_head_s = from_head_s = 0.0
+    for attempt in tries:
+        head = attempt.ended if attempt.head is None else attempt.head
+        to_head_s += head - attempt.began
+        from_head_s += attempt.ended - head
+    return to_head_s, from_head_s
 
 
 class Sink(Protocol):
@@ -122,11 +141,28 @@ class Sink(Protocol):
 class Telemetry(Protocol):
     """Where records go."""
 
+    @property
+    def wants_gaps(self) -> bool:
+        """Streams are to keep the times between their events."""
+        ...
+
     def call_began(self) -> None: ...
 
     def call_ended(self, record: CallRecord) -> None: ...
 
-    def attempt(self, model: str, lane: str, code: str) -> None: ...
+    def attempt_began(self, model: str, lane: str) -> None: ...
+
+    def attempt(self, model: str, lane: str, code: str, *, lasts: bool = False) -> None:
+        """An attempt has ended; if it `lasts`, with the first event of a stream that is in flight until its call ends.
+
+        Args:
+            code: `ok`, an error's, or `cancelled`.
+        """
+        ...
+
+    def retried(self, model: str, kind: str) -> None:
+        """Another attempt is made, at the `same` deployment or an `other` one."""
+        ...
 
     def resent(self, lane: str) -> None:
         """A request was sent again, because its kept-alive connection had been closed before it arrived."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from gateway.telemetry.silence import SilentLimits
+from gateway.telemetry.values import Distribution
+
 REDIS_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
-class LimitMetrics:
+class LimitMetrics(SilentLimits):
     """Counts decisions, and what becomes of Redis."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -26,8 +29,13 @@ class LimitMetrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self._latency = Histogram(
-            "gateway_redis_seconds", "Round trips to Redis before calls.", buckets=REDIS_BUCKETS_S, registry=registry
+        self._latency = Distribution(
+            Histogram(
+                "gateway_redis_seconds",
+                "Round trips to Redis before calls.",
+                buckets=REDIS_BUCKETS_S,
+                registry=registry,
+            )
         )
         # 15 reasons = 15 series.
         self._failures = Counter(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter
 
+from gateway.telemetry.silence import SilentTraces
 
-class TraceMetrics:
+
+class TraceMetrics(SilentTraces):
     """Counts spans."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from adapters.base import Call
 from gateway.config.settings import Settings
 from gateway.telemetry.events import CallRecord, Trace
+from gateway.telemetry.silence import SilentTraces
 from gateway.telemetry.spans import Places, count, spans_of
 from gateway.telemetry.trace_content import asked
 from gateway.telemetry.trace_context import Headers, begun, continued, new_trace_id
-from gateway.telemetry.trace_metrics import TraceMetrics
 
 if TYPE_CHECKING:
     from gateway.telemetry.otlp import Otlp
@@ -44,7 +44,7 @@ class Tracing:
     """Begins traces, and takes what has become of their calls. Made where nothing else runs yet."""
 
     def __init__(
-        self, sdk: Otlp, metrics: TraceMetrics, places: Places, *, content_chars: int | None, max_queue: int
+        self, sdk: Otlp, metrics: SilentTraces, places: Places, *, content_chars: int | None, max_queue: int
     ) -> None:
         """`content_chars` of each text of a prompt are recorded, None for no content at all."""
         self._sdk = sdk
@@ -140,7 +140,7 @@ def fault_of(settings: Settings, environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def make(settings: Settings, environ: Mapping[str, str], metrics: TraceMetrics, places: Places) -> Tracing:
+def make(settings: Settings, environ: Mapping[str, str], metrics: SilentTraces, places: Places) -> Tracing:
     """Return what traces, not started yet.
 
     Raises:

@@ -40,16 +40,22 @@ def test_every_command_is_named() -> None:
     assert options <= told | {"ID"}, options - told
 
 
+async def nothing_to_scrape(accept: str) -> tuple[bytes, str]:
+    return b"", accept
+
+
 def test_every_request_of_the_administration_is_named() -> None:
     settings = {"redis_url": "redis://127.0.0.1", "keys_store": "redis", "admin_key_digest": digest(new_key())}
-    app = admin_app(parse(json.dumps({"settings": settings, **MODELS}).encode(), "keys.md", {}))
+    app = admin_app(
+        parse(json.dumps({"settings": settings, **MODELS}).encode(), "keys.md", {}), scrape=nothing_to_scrape
+    )
     served = {
         f"{method} {re.sub(r'{key_id(:str)?}', '{id}', route.path)}"
         for route in app.routes
         for method in getattr(route, "methods", ())
         if method != "OPTIONS"
     }
-    told = set(re.findall(r"^\| `((?:GET|POST|PATCH|DELETE) /admin/[^`]+)`", PAGE, re.MULTILINE))
+    told = set(re.findall(r"^\| `((?:GET|POST|PATCH|DELETE) /[^`]+)`", PAGE, re.MULTILINE))
     assert served == told | {"POST /admin/keys/{id}/enable"}
     row = next(line for line in PAGE.splitlines() if line.startswith("| `POST /admin/keys` |"))
     assert set(TERMS) <= set(re.findall(r"`(\w+)`", row))

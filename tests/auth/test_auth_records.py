@@ -120,6 +120,7 @@ def test_what_is_shown_holds_no_digest() -> None:
         "shadow_limits": {},
         "model_limits": [{"model": "llama", "tokens_per_day": 9}],
         "networks": [],
+        "metrics": False,
         "created": 1_800_000_000,
         "expires": None,
         "disabled": False,

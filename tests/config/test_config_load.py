@@ -63,6 +63,7 @@ def test_a_small_file_gets_every_default() -> None:
         "trace_content_chars": 4096,
         "docs_enabled": True,
         "metrics_enabled": True,
+        "telemetry_enabled": True,
         "sagemaker_endpoint_url": None,
         "upstream_idle_s": 55.0,
         "ca_bundle": None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -46,8 +47,18 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(monkeypatch: pytest.MonkeyPatch, *, settings: str = "{}", keys: bool = True) -> AsyncIterator[Served]:
-    """Serve the demo models with `settings`, a YAML flow mapping; without `keys` to everyone."""
+async def served(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    settings: str = "{}",
+    keys: bool = True,
+    key: Mapping[str, object] | None = None,
+    model: Mapping[str, object] | None = None,
+) -> AsyncIterator[Served]:
+    """Serve the demo models with `settings`, a YAML flow mapping; without `keys` to everyone.
+
+    `key` and `model` have more fields for the key and for each of the models.
+    """
 
     async def credentials(question: Question) -> Answer:
         return [Credentials(DEMO_KEY.id, DEMO_KEY.secret) for _ in question]
@@ -55,13 +66,14 @@ async def served(monkeypatch: pytest.MonkeyPatch, *, settings: str = "{}", keys:
     # In place of a process of its own for each test.
     monkeypatch.setattr(composition, "CredentialStore", partial(CredentialStore, ask=credentials))
     async with LocalSageMaker({name: engine(dialect) for name, (*_, dialect) in MODELS.items()}) as local:
+        more = "".join(f"    {field}: {json.dumps(value)}\n" for field, value in (model or {}).items())
         text = f"settings: {settings}\nmodels:\n" + "".join(
-            f"  - name: {name}\n    deployments:\n      - {{endpoint: {name}, region: {local.region},"
+            f"  - name: {name}\n{more}    deployments:\n      - {{endpoint: {name}, region: {local.region},"
             f" container: {container}, version: {version}, endpoint_url: {local.url}}}\n"
             for name, (container, version, _) in MODELS.items()
         )
         if keys:
-            text += f'keys: [{{id: test, digest: "{digest(KEY)}", models: ["*"]}}]\n'
+            text += f"keys: [{json.dumps({'id': 'test', 'digest': digest(KEY), 'models': ['*'], **(key or {})})}]\n"
         app = composition.build(parse(text.encode(), "test.yaml", {}))
         listener = socket.create_server(("127.0.0.1", 0))
         options: dict[str, Any] = {"loop": "asyncio", "ws": "none", "log_config": None, "access_log": False}

@@ -27,7 +27,7 @@ from gateway.faults import from_container
 from gateway.http.docs_document import errors, summary_of
 from gateway.http.tgi_errors import words_for
 from gateway.sagemaker.errors import COMMON, MODELLED, fault, map_error
-from gateway.telemetry.events import CallRecord
+from gateway.telemetry.events import GAP_BUCKETS_S, CallRecord, Gaps, Try
 from gateway.telemetry.prometheus import PrometheusTelemetry
 from tests.docs import compatibility
 from tests.docs.reading import DOCS, page, table
@@ -93,20 +93,66 @@ def metrics(before: Rows) -> Rows:
     return [["Metric", "Type", "Labels", "Series", "Meaning"], *rows]
 
 
+NAMES = {
+    "gateway_call_seconds": ("gen_ai.server.request.duration", "vllm:e2e_request_latency_seconds"),
+    "gateway_time_to_first_token_seconds": (
+        "gen_ai.server.time_to_first_token",
+        "vllm:time_to_first_token_seconds",
+    ),
+    "gateway_inter_token_seconds": (
+        "gen_ai.client.operation.time_per_output_chunk",
+        "vllm:inter_token_latency_seconds",
+    ),
+    "gateway_time_per_output_token_seconds": (
+        "gen_ai.server.time_per_output_token",
+        "vllm:request_time_per_output_token_seconds",
+    ),
+    "gateway_tokens_total": (
+        "gen_ai.client.token.usage",
+        "vllm:prompt_tokens_total, vllm:generation_tokens_total",
+    ),
+    "gateway_limit_waiting": ("", "vllm:num_requests_waiting"),
+    "gateway_upstream_in_flight": ("", "vllm:num_requests_running"),
+    "gateway_phase_seconds": (
+        "",
+        "vllm:request_queue_time_seconds, vllm:request_prefill_time_seconds, vllm:request_decode_time_seconds",
+    ),
+}
+"""What others call what a metric measures: OpenTelemetry, and vLLM."""
+
+
+def names(_: Rows) -> Rows:
+    def told(text: str) -> str:
+        return ", ".join(f"`{name}`" for name in text.split(", ")) if text else "–"
+
+    rows = [[f"`{name}`", told(conventional), told(engine)] for name, (conventional, engine) in NAMES.items()]
+    return [["Metric", "OpenTelemetry", "vLLM"], *rows]
+
+
 def families() -> list[Metric]:
     """Return every metric with some samples, in the order of registration."""
     telemetry = PrometheusTelemetry()
     for stream in (True, False):
         telemetry.call_began()
         record = CallRecord(surface="chat", request_id="r", began=0.0, model="m", stream=stream)
-        record.usage, record.dropped, record.ending, record.first_event_s = Usage(1, 1, 1), 1, "complete", 0.1
+        record.usage, record.dropped, record.ending, record.first_event_s = Usage(1, 2, 1), 1, "complete", 0.1
+        record.queue_s, record.measured, record.key_id = 0.1, True, "k"
+        record.gaps, record.lane = Gaps([0] * (len(GAP_BUCKETS_S) + 1)), "d"
+        telemetry.attempt_began("m", "d")
+        record.tries.append(Try("d", 0.0, 0.1, 0.2, "ok", 200))
+        telemetry.attempt("m", "d", "ok", lasts=stream)
         telemetry.call_ended(record)
-    telemetry.attempt("m", "d", "ok")
+    left = CallRecord("chat", "r", 0.0, model="m", lane="d", code="cancelled", stops=True, asked_tokens=9)
+    left.tries.append(Try("d", 0.0, None, 0.2, "cancelled", 0))
+    telemetry.call_began()
+    telemetry.call_ended(left)
+    telemetry.retried("m", "other")
     telemetry.resent("d")
     telemetry.media_fetched("ok", 0.1, 1)
     telemetry.media_cache("hit")
     telemetry.media_scaled("m")
-    telemetry.upstream(1, {"default": True})
+    telemetry.upstream(1, {"default": (True, 1.0)})
+    telemetry.credentials_failed("default")
     telemetry.traces.spans("exported", 1)
     telemetry.limits.limit_decision("key", "requests_per_minute", "refused")
     telemetry.limits.limit_waiting("m", 1)
@@ -159,7 +205,7 @@ def _fields(title: str, _: Rows) -> Rows:
 
 TABLES: dict[str, dict[str, Callable[[Rows], Rows]]] = {
     "errors.md": {"codes": codes, "aws": aws, "statuses": statuses, "container": container},
-    "metrics.md": {"metrics": metrics},
+    "metrics.md": {"metrics": metrics, "names": names},
     "tgi.md": {"parameters": parameters, "words": words},
     "tgi-containers.md": {
         "native": taken(behind_table.GENERATE),

@@ -99,9 +99,14 @@ def test_times_are_told(client: openai.OpenAI, surface: str, stream: bool) -> No
         if stream:
             raw.parse().close()
     assert 0 <= int(raw.headers["openai-processing-ms"]) < 5000
-    timing = re.fullmatch(r"gateway;dur=(\d+\.\d), upstream;dur=(\d+\.\d)", raw.headers["server-timing"])
-    assert timing is not None
-    assert float(timing[2]) > 0, "the upstream took some time"
+    parts = dict(part.split(";dur=") for part in raw.headers["server-timing"].split(", "))
+    of_streams = ["sagemaker", "first-token"] if stream else []
+    assert list(parts) == ["gateway", *of_streams, "upstream"]
+    assert all(re.fullmatch(r"\d+\.\d", part) for part in parts.values())
+    assert float(parts["upstream"]) > 0, "the upstream took some time"
+    if stream:
+        both = float(parts["sagemaker"]) + float(parts["first-token"])
+        assert both == pytest.approx(float(parts["upstream"]), abs=0.2)
     assert raw.headers["content-type"].startswith("text/event-stream" if stream else "application/json")
 
 

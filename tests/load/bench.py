@@ -3,7 +3,7 @@
 Everything runs on this machine, over loopback. CPU is the gateway's process alone, as the kernel's scheduler counts it;
 latencies and delays depend on what else the machine does, so compare them with the direct row only.
 
-    python -m tests.load.bench [--seconds 5] [--profiles unary,burst,paced64,paced1000,open1000,memory,redis]
+    python -m tests.load.bench [--seconds 5] [--profiles unary,burst,paced64,paced1000,open1000,memory,redis,telemetry]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -54,6 +55,11 @@ PROFILES = {
     "memory": Profile("unary, five limits in memory", 16, stream=False, target_us=135, limits="memory"),
     "redis": Profile("unary, five limits in Redis", 16, stream=False, target_us=180, limits="redis"),
 }
+TELEMETRY = "telemetry"
+TELEMETRY_TARGETS_US = {"unary": 15.0, "burst": 2.0}
+"""What measuring may add to each unit of a profile."""
+SLICES = 3
+"""On and off take turns, so that what else the machine does meets both."""
 LIMITS = {
     "requests_per_minute": 10**9,
     "tokens_per_minute": 10**10,
@@ -78,11 +84,17 @@ def body_of(profile: Profile) -> bytes:
     ).encode()
 
 
-def config_of(upstream: str, limits: str, redis_url: str) -> dict[str, Any]:
+def config_of(upstream: str, limits: str = "", redis_url: str = "", *, telemetry: bool = True) -> dict[str, Any]:
     store = {"limits_store": limits, "redis_url": redis_url, "redis_timeout_s": 1.0} if limits == "redis" else {}
     key = {"id": "bench", "digest": f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}", "models": ["*"]}
     return {
-        "settings": {"port": 0, "sagemaker_endpoint_url": upstream, "log_level": "info", **store},
+        "settings": {
+            "port": 0,
+            "sagemaker_endpoint_url": upstream,
+            "log_level": "info",
+            "telemetry_enabled": telemetry,
+            **store,
+        },
         "keys": [{**key, "limits": LIMITS} if limits else key],
         "models": [
             {
@@ -174,11 +186,12 @@ def row(name: str, profile: Profile, direct: dict[str, Any], through: dict[str, 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--seconds", type=float, default=5.0, help="measured time of each profile")
-    options.add_argument("--profiles", default=",".join(PROFILES), help="comma-separated")
+    options.add_argument("--profiles", default=",".join((*PROFILES, TELEMETRY)), help="comma-separated")
     chosen = options.parse_args()
     names = chosen.profiles.split(",")
-    if unknown := set(names) - set(PROFILES):
-        options.error(f"no such profile: {', '.join(sorted(unknown))}; there are {', '.join(PROFILES)}")
+    if unknown := set(names) - {*PROFILES, TELEMETRY}:
+        options.error(f"no such profile: {', '.join(sorted(unknown))}; there are {', '.join(PROFILES)}, {TELEMETRY}")
+    beside, names = TELEMETRY in names, [name for name in names if name != TELEMETRY]
     with (
         process([sys.executable, "-m", "tests.load.upstream"], "stdout", r"(\d+)") as (_, port),
         contextlib.ExitStack() as opened,
@@ -196,7 +209,32 @@ def main() -> int:
                     profile = PROFILES[name]
                     run(name, profile, upstream, gateway, pid, chosen.seconds)
                 print()
+        if beside:
+            compare_telemetry(upstream, chosen.seconds)
     return 0
+
+
+def compare_telemetry(upstream: str, seconds: float) -> None:
+    """Print what measuring adds: two gateways, one of which measures nothing, under the same load in turns."""
+    with (
+        serving(config_of(upstream)) as on,
+        serving(config_of(upstream, telemetry=False)) as off,
+    ):
+        for name, target_us in TELEMETRY_TARGETS_US.items():
+            profile = PROFILES[name]
+            found: dict[int, list[float]] = {on[0]: [], off[0]: []}
+            for _ in range(SLICES):
+                for pid, gateway in (on, off):
+                    result = measure(f"{gateway}/v1/chat/completions", profile, seconds / SLICES, pid)
+                    found[pid].append(result["cpu_us"] if not result["errors"] else math.inf)
+            # The least of each: anything else on the machine only adds.
+            with_it, without = min(found[on[0]]), min(found[off[0]])
+            unit = "chunk" if profile.stream else "request"
+            print(
+                f"{TELEMETRY:10} {profile.doc:34} {with_it - without:+8.2f} µs/{unit:8} ≤ {target_us:.0f}"
+                f"  {with_it:.2f} with it, {without:.2f} without",
+                flush=True,
+            )
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def test_the_bench_has_figures_for_each_profile_and_no_errors() -> None:
             "--seconds",
             "0.3",
             "--profiles",
-            "unary,burst,paced64,memory,redis",
+            "unary,burst,paced64,memory,redis,telemetry",
         ],
         cwd=ROOT,
         capture_output=True,
@@ -45,6 +45,10 @@ def test_the_bench_has_figures_for_each_profile_and_no_errors() -> None:
         ("redis", "request"),
     ], run.stdout
     assert "ERRORS" not in run.stdout
+    added = re.findall(
+        r"^telemetry .+? [+-][\d.]+ µs/(request|chunk) +≤ (\d+)  [\d.]+ with it, [\d.]+", run.stdout, re.M
+    )
+    assert added == [("request", "15"), ("chunk", "2")], run.stdout
     for row in rows:
         assert float(row["cpu_us"]) > 0
         assert int(row["rate"].replace(",", "")) > 0

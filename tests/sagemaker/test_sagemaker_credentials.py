@@ -435,8 +435,10 @@ def test_failures_are_logged_by_identity_and_no_secret_ever_is(
     def answers(number: int, identity: dict[str, str | None]) -> Credentials | str:
         return an_hour(number, identity) if identity["role_arn"] is None else "AccessDenied"
 
+    failed: list[str] = []
+
     async def main() -> None:
-        store = CredentialStore(Agent(answers, fails={2}))
+        store = CredentialStore(Agent(answers, fails={2}), failed=failed.append)
         store.source(None, None, "us-east-1")
         store.source(ROLE, "canary-external-id", "us-east-1")
         await store.start()
@@ -450,5 +452,6 @@ def test_failures_are_logged_by_identity_and_no_secret_ever_is(
         ("aws credentials could not be renewed", "invoke", "AccessDenied"),
         ("aws credentials could not be renewed", "invoke", "DecodeError"),
     ]
+    assert failed == [entry["identity"] for entry in said]
     assert "canary" not in repr(said)
     assert "canary" not in repr(keys(lifetime_s=3_600))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -259,7 +260,7 @@ def test_the_agent_reads_metrics_that_exist_under_the_name_that_scaling_and_alar
     processor = prometheus["emf_processor"]
     (declaration,) = processor["metric_declaration"]
     selected = {selector.strip("^$") for selector in declaration["metric_selectors"]}
-    told, _ = PrometheusTelemetry().render()
+    told, _ = asyncio.run(PrometheusTelemetry().scrape())
     assert {name for name in selected if f"# TYPE {name} gauge" not in told.decode()} == set()
     (job,) = yaml.safe_load(agent["PROMETHEUS_CONFIG_CONTENT"])["scrape_configs"]
     assert job["static_configs"] == [{"targets": ["127.0.0.1:8080"], "labels": {"Service": "gw"}}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from pathlib import Path
@@ -205,7 +206,7 @@ def test_scaling_counts_a_metric_that_there_is_and_falls_back_on_the_cpu(
     (rule,) = yaml.safe_load((FOLDER / "scale-by-calls/adapter-values.yaml").read_text())["rules"]["custom"]
     assert rule["name"]["as"] == "gateway_calls_in_flight"
     assert rule["seriesQuery"].startswith("gateway_calls_in_flight{")
-    assert b"# TYPE gateway_calls_in_flight gauge" in PrometheusTelemetry().render()[0]
+    assert b"# TYPE gateway_calls_in_flight gauge" in asyncio.run(PrometheusTelemetry().scrape())[0]
 
 
 def test_the_role_is_the_service_accounts(example: list[Manifest]) -> None:
