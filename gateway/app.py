@@ -6,6 +6,7 @@
            ─▶ Resolver ─▶ Hop ─▶ Fetcher ─▶ Library ─▶ Preparer ──────┐
            ─▶ make_store ─▶ make_admission ────────────────────────────┐
            ─▶ make (telemetry/tracing.py) ─▶ Tracing ────────────────────┐
+           ─▶ CallLog, UsageRecords ─▶ Sinks ──────────────────────────┐
            ─▶ PrometheusTelemetry, RetryBudget ─▶ Dispatcher ─▶ GeneratingRoute, with a Face each ─▶ Litestar
 
 Every object is built here, once; nothing else builds one of these.
@@ -18,7 +19,6 @@ import contextlib
 import logging
 import os
 import secrets
-import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
@@ -57,12 +57,8 @@ from gateway.http.tgi_info import HealthAnswer, InfoAnswer
 from gateway.http.tgi_tokenize import ChatTokensFace, TextTokensFace, Tokenizer, Tokenizing
 from gateway.limits.setup import is_limited, make_admission, make_store
 from gateway.limits.store import LimitStore
-from gateway.media.fetch import Fetcher
-from gateway.media.hop import Hop
-from gateway.media.library import Library, Shelf
 from gateway.media.policies import url_policy
-from gateway.media.prepare import Preparer
-from gateway.media.resolver import Resolver
+from gateway.media.setup import make_media
 from gateway.routing.attempts import RetryBudget
 from gateway.routing.catalog import Catalog, ServedModel
 from gateway.routing.lane import Lane
@@ -71,9 +67,12 @@ from gateway.sagemaker.endpoints import Origins, runtime_url
 from gateway.sagemaker.runtime import SageMakerTarget
 from gateway.sagemaker.sigv4 import Signer
 from gateway.telemetry import tracing as traces
+from gateway.telemetry.events import Sink
+from gateway.telemetry.log import CallLog
 from gateway.telemetry.prometheus import PrometheusTelemetry
 from gateway.telemetry.silence import Silence
 from gateway.telemetry.spans import Place
+from gateway.telemetry.usage_setup import make_usage_records
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +201,7 @@ def build(config: Config, telemetry: Silence | None = None, limits: LimitStore |
     callers = Callers(config)
     authenticate = Authenticator(callers.keys)
     running = Running()
-    media = _media(config, telemetry)
+    media = make_media(config, telemetry)
     limits = limits or make_store(config, telemetry.limits)
     admission = make_admission(config, limits, telemetry.limits)
     if settings.workers > 1 and settings.limits_store == "memory" and is_limited(config):
@@ -211,6 +210,12 @@ def build(config: Config, telemetry: Silence | None = None, limits: LimitStore |
     tracing = None
     if traces.is_on(settings, os.environ):
         tracing = traces.make(settings, os.environ, telemetry.traces, upstream.places)
+    sinks: list[Sink] = [CallLog(settings.log_calls, telemetry.log_lines_dropped)]
+    usage = make_usage_records(config, telemetry.usage_records)
+    if usage is not None:
+        sinks.append(usage)
+    if tracing is not None:
+        sinks.append(tracing)
 
     frontend = GatewayProtocol.frontend = Frontend(
         header_timeout_s=settings.header_timeout_s,
@@ -220,6 +225,7 @@ def build(config: Config, telemetry: Silence | None = None, limits: LimitStore |
         write_timeout_s=settings.write_timeout_s,
         on_shutdown=lambda: running.stop(settings.drain_timeout_s),
         on_force=running.cut,
+        cut_calls=lambda: running.cut_calls,
     )
 
     def generating(face: Face, complete: Complete | None = None) -> GeneratingRoute:
@@ -229,7 +235,7 @@ def build(config: Config, telemetry: Silence | None = None, limits: LimitStore |
             dispatcher=dispatcher,
             complete=complete,
             telemetry=telemetry,
-            sinks=[tracing] if tracing else (),
+            sinks=sinks,
             tracing=tracing,
             running=running,
             admission=admission,
@@ -282,6 +288,8 @@ def build(config: Config, telemetry: Silence | None = None, limits: LimitStore |
         await limits.start()
         if tracing is not None:
             tracing.start()
+        if usage is not None:
+            usage.start()
         measuring = asyncio.create_task(_measure_often(upstream, telemetry))
         try:
             yield
@@ -294,6 +302,8 @@ def build(config: Config, telemetry: Silence | None = None, limits: LimitStore |
             upstream.origins.close()
             if tracing is not None:
                 await asyncio.to_thread(tracing.stop)
+            if usage is not None:
+                await asyncio.to_thread(usage.close)
 
     handlers: list[Any] = [
         *[_handler(path, route) for path, route in routes.items()],
@@ -352,26 +362,6 @@ def _handler(path: str, answer: Route) -> Any:
 def _new_stamp() -> Stamp:
     """Return the id and the time of a reply that its container leaves without."""
     return Stamp(secrets.token_hex(12), int(time.time()))
-
-
-def _media(config: Config, telemetry: Silence) -> Preparer:
-    settings = config.settings
-    fetching = any(model.media.urls == "fetch" and model.modalities != ("text",) for model in config.models)
-    # Where nothing is fetched the authorities need not be read; a context without any trusts nobody.
-    tls = ssl.create_default_context() if fetching else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    library = Library(
-        Fetcher(Hop(tls, Resolver()), concurrent=settings.media_fetches),
-        Shelf(settings.media_cache_bytes),
-        telemetry,
-        fresh_s=settings.media_cache_s,
-    )
-    return Preparer(
-        [model for base in config.models for model, _ in with_adapters(base)],
-        library,
-        telemetry,
-        max_bytes=settings.max_upstream_body_bytes,
-        threads=settings.media_threads,
-    )
 
 
 async def _measure_often(upstream: Upstream, telemetry: Silence) -> None:

@@ -25,6 +25,7 @@ from gateway.config.models import Key, Model, ModelsFile
 from gateway.config.problems import ConfigError, Problem, did_you_mean, path_of, shown
 from gateway.config.settings import CONFIG_VARIABLE, PREFIX, Settings, aws_variables, own_variables
 from gateway.config.tgi import Tgi
+from gateway.config.usage import UsageSink
 
 DEFAULT_PATH = Path("gateway.yaml")
 MAX_FILE_BYTES = 1 << 20
@@ -45,6 +46,7 @@ class Config:
     teams: tuple[Team, ...] = ()
     tgi: Tgi = field(default_factory=Tgi)
     issuers: tuple[Issuer, ...] = ()
+    usage_sink: UsageSink | None = None
 
     @property
     def keys_possible(self) -> bool:
@@ -87,7 +89,7 @@ def parse(data: bytes, source: str, environ: Mapping[str, str]) -> Config:
             else Problem(0, 0, path_of(("settings", name)), message, source)
             for name, message in clashes
         )
-    return Config(settings, file.keys, file.models, file.teams, file.tgi, file.issuers)
+    return Config(settings, file.keys, file.models, file.teams, file.tgi, file.issuers, file.usage_sink)
 
 
 def _bytes_of(path: Path) -> bytes:

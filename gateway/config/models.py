@@ -21,6 +21,7 @@ from gateway.config.media import Media
 from gateway.config.names import AwsName, PublicName
 from gateway.config.settings import Digest, Origin, Settings
 from gateway.config.tgi import Tgi
+from gateway.config.usage import UsageSink
 
 # The key of a deployment has the name of a method that pydantic has deprecated, and nobody here calls.
 warnings.filterwarnings("ignore", 'Field name "schema" in "Deployment" shadows an attribute in parent "Section"')
@@ -283,6 +284,8 @@ class ModelsFile(Section):
     """Groups of keys with limits of their own."""
     issuers: tuple[Issuer, ...] = ()
     """Identity providers whose tokens are taken in place of keys."""
+    usage_sink: UsageSink | None = None
+    """Where a record of every call's usage goes; without it, nowhere."""
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     """The models and where they run."""
 

@@ -22,6 +22,7 @@ from gateway.config.media import Media
 from gateway.config.models import Deployment, Key, Model, ModelsFile, Timeouts
 from gateway.config.settings import PREFIX, Settings
 from gateway.config.tgi import Tgi
+from gateway.config.usage import UsageSink
 
 SECTIONS: dict[str, type[Section]] = {
     "file": ModelsFile,
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[Section]] = {
     "teams": Team,
     "issuers": Issuer,
     "plans": TokenPlan,
+    "usage_sink": UsageSink,
 }
 """Name of each table in the documentation → what it describes."""
 

@@ -90,6 +90,9 @@ class Settings(Section):
     """Worker processes; one per core is enough."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The least severe log records that are written."""
+    log_calls: Literal["all", "failed", "off"] = "all"
+    """Which calls get a line in the log: `failed` are those that failed through no doing of their
+    callers'."""
     max_body_bytes: Bytes = 6_291_456
     """Largest request body that callers may send. It may be more than `max_upstream_body_bytes` where images are scaled
     down."""

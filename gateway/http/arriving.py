@@ -49,6 +49,8 @@ class Frontend:
     """Called when the server begins to stop, once for each open connection."""
     on_force: Callable[[], None] = nothing
     """Called when it is told to stop a second time, and so at once."""
+    cut_calls: Callable[[], int] = int
+    """Returns how many calls have been ended because the time for running ones was over."""
 
     def below(self, path: str) -> HotRoute | None:
         """Return the handler of the folder that `path` is in."""

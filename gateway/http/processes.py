@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 
 import uvicorn
@@ -42,7 +43,11 @@ class GatewayServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info("gateway stopping", extra={"pid": os.getpid()})
+        began = monotonic()
         await super().shutdown(sockets)
+        # What still runs although it was told to stop is cut off now.
+        cut = GatewayProtocol.frontend.cut_calls() + sum(not task.done() for task in self.server_state.tasks)
+        log.info("gateway drained", extra={"pid": os.getpid(), "seconds": round(monotonic() - began, 3), "cut": cut})
         if self.force_exit:
             await self.lifespan.shutdown()  # which uvicorn then leaves out, to be torn down with a traceback
         self._captured_signals.clear()

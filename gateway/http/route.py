@@ -13,7 +13,6 @@ for tokens (`tgi_tokenize.py`) take the same way.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -212,7 +211,6 @@ class GeneratingRoute:
             record.usage, record.events, record.dropped = decoder.usage, decoder.chunks, decoder.dropped
         if relay.error is not None:
             record.code, record.detail = relay.error.code, relay.error.detail
-            _log_fault(relay.error, record)
         elif relay.ending is not Ending.COMPLETE:
             record.code = "cancelled"
         self._ended(record, permit)
@@ -227,14 +225,16 @@ class GeneratingRoute:
             if permit is not None:
                 # A caller who left is not a container that failed: what was asked for has been worked on.
                 left = record.code in ("cancelled", ShuttingDown.code) and record.lane != ""
-                permit.settle(record.usage, delivered=record.events, worked=left)
+                charge = permit.settle(record.usage, delivered=record.events, worked=left)
+                if charge is not None:
+                    record.charged, record.money = charge
             self._telemetry.call_ended(record)
             for sink in self._sinks:
                 sink.take(record)
         except Exception as error:  # what cannot be counted is no reason to fail, or to keep a connection
             log.error("unexpected error", exc_info=error, extra={"request_id": record.request_id})
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("call ended", extra=dataclasses.asdict(record))
+        if record.code == ShuttingDown.code:
+            self._running.cut_calls += 1
 
     def _refuse(
         self,
@@ -245,7 +245,6 @@ class GeneratingRoute:
         permit: Permit | None,
     ) -> None:
         record.code, record.detail = error.code, error.detail
-        _log_fault(error, record)
         if relay is not None and relay.started:
             record.status, record.ending = 200, relay.ending or Ending.FAILED
             record.bytes_out = relay.bytes_out
@@ -288,19 +287,3 @@ class _Waiter:
 def _stand_in_line(record: CallRecord, connection: GatewayProtocol) -> None:
     record.queued_at = monotonic()
     _Waiter(connection)  # a caller who leaves gives up its place
-
-
-def _log_fault(error: GatewayError, record: CallRecord) -> None:
-    """Write down what is not the caller's doing; `detail` says more than the caller may know."""
-    if error.status >= 500 and not isinstance(error, ShuttingDown):
-        log.error(
-            "call failed",
-            extra={
-                "request_id": record.request_id,
-                "key": record.key_id,
-                "code": error.code,
-                "model": record.model,
-                "deployment": record.lane,
-                "detail": error.detail,
-            },
-        )

@@ -14,6 +14,8 @@ class Running:
         self.streams: set[Relay] = set()
         self.stopping = False
         """The process has been told to stop: it is no longer ready for new work."""
+        self.cut_calls = 0
+        """That were ended because the drain time was over."""
 
     def stop(self, drain_timeout_s: float) -> None:
         """The process has been told to stop; what is still streaming after `drain_timeout_s` is ended."""

@@ -38,6 +38,8 @@ ASK_AGAIN_S = 0.05
 MIN_WAIT_S, MAX_WAIT_S = 0.1, 120.0
 """Bounds of what callers are told who found a model's line full, or stood in it in vain."""
 _NOTHING = Amounts()
+Charge = tuple[Usage, int | None]
+"""Tokens, counted or estimated, and money in millionths; None without prices."""
 
 
 class LimitObserver(Protocol):
@@ -124,8 +126,8 @@ class Permit:
         self.header_lines = b"" if reservation is None else reservation.rules.lines.of(reservation.verdict)
         """What the caller is told about its limits."""
 
-    def settle(self, usage: Usage | None, *, delivered: int = 0, worked: bool = False) -> None:
-        """End the call. Later calls of this do nothing.
+    def settle(self, usage: Usage | None, *, delivered: int = 0, worked: bool = False) -> Charge | None:
+        """End the call, and return what it is charged. Later calls of this do nothing.
 
         Args:
             usage: what the container counted, None if it has not.
@@ -133,11 +135,13 @@ class Permit:
             worked: likewise the prompt's estimate is used, although nothing has reached the caller.
         """
         if self._settled:
-            return
+            return None
         self._settled = True
         if usage is None:
             usage = Usage(self.estimate, delivered) if delivered or worked else Usage(0, 0)
-        self._admission.leave(self._terms, self._reservation, self._row, usage, monotonic() - self._began)
+        terms = self._terms
+        spent = self._admission.leave(terms, self._reservation, self._row, usage, monotonic() - self._began)
+        return usage, None if terms.prices is None else spent
 
 
 class Admission:
@@ -196,8 +200,8 @@ class Admission:
             raise _refusal(rules, reservation.verdict, ask, model)
         return Permit(self, terms, reservation, row, prompt)
 
-    def leave(self, terms: ModelTerms, reservation: Reservation | None, row: Row, usage: Usage, seconds: float) -> None:
-        """Settle a permit, and let the next in line ask."""
+    def leave(self, terms: ModelTerms, reservation: Reservation | None, row: Row, usage: Usage, seconds: float) -> int:
+        """Settle a permit, and let the next in line ask; return the money spent."""
         spent = money(terms.prices, usage, seconds if usage.completion_tokens else 0.0)
         used = Amounts(usage.prompt_tokens + usage.completion_tokens, spent)
         books = {row.requests: 1, row.milliseconds: round(seconds * 1000)}
@@ -215,6 +219,7 @@ class Admission:
         line = self._lines.get(terms.name)
         if line is not None:
             line.call_ended()
+        return spent
 
     def _rules(self, principal: Principal, model: str) -> RuleSet:
         rules = principal.rule_sets.get(model)

@@ -7,6 +7,7 @@ Nothing of AWS' own text reaches a caller: it names accounts, ARNs and log group
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from gateway.errors import (
 from gateway.sagemaker.eventstream import StreamFailure
 
 MAX_NAME_CHARS = 64
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9.]*")
 THROTTLE_RETRY_AFTER_S = 2
 CAPACITY_RETRY_AFTER_S = 5
 LOADING_RETRY_AFTER_S = 15
@@ -133,7 +135,7 @@ def map_error(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) 
 
 def map_failure(failure: StreamFailure) -> GatewayError:
     """Return what a failure that SageMaker reported inside a stream means."""
-    detail = f"{_name(failure.name)} {_name(failure.code or '')}".strip()
+    detail = f"{error_name(failure.name)} {error_name(failure.code or '')}".strip()
     if failure.code == "ModelInvocationTimeExceeded":
         return UpstreamTimeout("The model did not finish its answer in the time its endpoint allows.", detail=detail)
     kind = MODELLED.get(failure.name) or COMMON.get(failure.name) or UpstreamError
@@ -185,9 +187,9 @@ def _parse(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> _Parsed:
             if isinstance(found, str) and found:
                 name = found.rsplit("#", 1)[-1].split(":", 1)[0]
                 break
-    return _Parsed(_name(name), document)
+    return _Parsed(error_name(name), document)
 
 
-def _name(text: str) -> str:
-    """Return a name as AWS uses them, fit for a log; empty for what is none."""
-    return text if len(text) <= MAX_NAME_CHARS and text.isascii() and text.isprintable() else ""
+def error_name(text: str) -> str:
+    """Return a name as AWS uses them, fit for a log; empty for what is none: it may quote anything."""
+    return text if len(text) <= MAX_NAME_CHARS and _NAME.fullmatch(text) else ""

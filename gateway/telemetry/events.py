@@ -107,6 +107,10 @@ class CallRecord:
     dropped: int = 0
     """Records that came after the end of a stream."""
     usage: Usage | None = None
+    charged: Usage | None = None
+    """What the call is charged: as the container has counted, or an estimate; None if it was not admitted."""
+    money: int | None = None
+    """What that costs, in millionths; None where the model has no prices."""
     detail: str | None = None
     limit_headers: bytes = b""
     """What the caller is told about its limits: header lines."""

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
+import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from types import TracebackType
+from typing import Literal
+
+from gateway.telemetry.events import CallRecord
+from gateway.telemetry.lines import FAULTS, LOGGER, CallLine, encode, line_of, words_of
+from gateway.telemetry.writer import LineWriter
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+MAX_TRACE_CHARS = 2500
+"""Of a stack; with more, a line might be longer than what several processes can write to one pipe without mixing it."""
+
+log = logging.getLogger(LOGGER)
 
 
 class JsonFormatter(logging.Formatter):
@@ -37,11 +49,15 @@ class TerminalFormatter(logging.Formatter):
             for name, value in vars(record).items()
             if name not in _STANDARD and value is not None
         )
-        head = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname.lower():7}"
+        head = f"{_clock(record.created)} {record.levelname.lower():7}"
         text = f"{head} {json.dumps(record.getMessage(), ensure_ascii=False)[1:-1]} {fields}".rstrip()
         if record.exc_info and record.exc_info[0] is not None:
             text += "\n" + _where(record.exc_info)
         return text
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
 def _where(
@@ -49,13 +65,67 @@ def _where(
 ) -> str:
     """Return the error's type and stack, but not its text: that may quote what a caller or AWS sent."""
     kind, _, trace = exc_info
-    return "".join(traceback.format_tb(trace)) + (kind.__name__ if kind is not None else "")
+    text = "".join(traceback.format_tb(trace)) + (kind.__name__ if kind is not None else "")
+    return text if len(text) <= MAX_TRACE_CHARS else f"…{text[-MAX_TRACE_CHARS:]}"
+
+
+class _Handler(logging.Handler):
+    """Hands the lines of Python's logging to the writer; each is written at once."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self.writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(self.format(record).encode(errors="replace"), urgent=True)
+        except Exception as error:  # the usual handling would show what the line was made of
+            self.writer.put(f'{{"level": "error", "event": "{type(error).__name__} in a log line"}}'.encode())
+
+
+Which = Literal["all", "failed", "off"]
+
+
+class CallLog:
+    """Writes a line for every call, or every failed one."""
+
+    def __init__(self, which: Which, dropped: Callable[[int], None]) -> None:
+        """`dropped` is told of numbers of log lines that nobody took, from whatever thread."""
+        handler = next((found for found in logging.getLogger().handlers if isinstance(found, _Handler)), None)
+        self._writer = handler.writer if handler is not None else None
+        """None where the logging is not the gateway's own: then the lines go where others of this process go."""
+        if self._writer is not None:
+            self._writer.on_drop = dropped
+        self._text = handler is not None and isinstance(handler.formatter, TerminalFormatter)
+        self._colour = bool(sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"))  # no-color.org
+        self._failed = which != "off" and log.isEnabledFor(logging.ERROR)
+        self._all = which == "all" and log.isEnabledFor(logging.INFO)
+
+    def take(self, record: CallRecord) -> None:
+        failed = record.code in FAULTS
+        if not (self._failed if failed else self._all):
+            return
+        now = time.time()
+        line = line_of(record, now)
+        if self._writer is not None:
+            text = words_of(line, _clock(now), colour=self._colour).encode() if self._text else encode(line)
+            self._writer.put(text, urgent=failed)
+        elif failed:
+            log.error("call failed", extra=_fields(line))
+        else:
+            log.info("call ended", extra=_fields(line))
+
+
+def _fields(line: CallLine) -> dict[str, object]:
+    fields = json.loads(encode(line))
+    return {name: value for name, value in fields.items() if name not in ("time", "level", "logger", "event")}
 
 
 def configure(level: str) -> None:
     """Send every log line to standard error, as JSON unless that is a terminal."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(LineWriter(sys.stderr.fileno(), tell=_tell_of_dropped))
     handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
+    atexit.register(handler.writer.close)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -65,3 +135,7 @@ def configure(level: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(max(logging.getLevelName(level.upper()), logging.WARNING))
+
+
+def _tell_of_dropped(lines: int) -> None:
+    log.warning("log lines were dropped", extra={"lines": lines})

@@ -92,6 +92,13 @@ class PrometheusTelemetry(CallMetrics):
         slot(workers).set(1.0)
         # Its one series is the supervisor's.
         Counter(*RESTARTS, registry=registry)
+        self._log_lines_dropped = Counter(
+            "gateway_log_lines_dropped_total", "Log lines that nobody took in time.", registry=registry
+        )
+        # 4 sinks × 3 outcomes = 12 series.
+        self._usage_records = Counter(
+            "gateway_usage_records_total", "Records of usage.", ["sink", "outcome"], registry=registry
+        )
         build = Gauge("gateway_build_info", "Always 1.", ["version"], registry=registry, multiprocess_mode="livemax")
         build.labels(__version__).set(1)
 
@@ -108,6 +115,12 @@ class PrometheusTelemetry(CallMetrics):
 
     def media_scaled(self, model: str) -> None:
         self._media_scaled.labels(model).inc()
+
+    def log_lines_dropped(self, lines: int) -> None:
+        self._log_lines_dropped.inc(lines)
+
+    def usage_records(self, sink: str, outcome: str, records: int) -> None:
+        self._usage_records.labels(sink, outcome).inc(records)
 
     def credentials_failed(self, identity: str) -> None:
         self._credentials_failed.labels(identity).inc()

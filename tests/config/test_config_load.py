@@ -43,6 +43,7 @@ def test_a_small_file_gets_every_default() -> None:
         "port": 8080,
         "workers": 1,
         "log_level": "info",
+        "log_calls": "all",
         "max_body_bytes": 6291456,
         "max_upstream_body_bytes": 6291456,
         "max_header_bytes": 65536,

@@ -151,6 +151,7 @@ def families() -> list[Metric]:
     telemetry.media_fetched("ok", 0.1, 1)
     telemetry.media_cache("hit")
     telemetry.media_scaled("m")
+    telemetry.usage_records("file", "written", 1)
     telemetry.upstream(1, {"default": (True, 1.0)})
     telemetry.credentials_failed("default")
     telemetry.traces.spans("exported", 1)

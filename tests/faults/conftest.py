@@ -28,7 +28,7 @@ def world(shared_world: World) -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def shared_loud_world() -> Iterator[World]:
-    with running_world(log_level="debug", header_timeout_s=0.5, body_timeout_s=0.5) as world:
+    with running_world(log_level="debug", log_calls="all", header_timeout_s=0.5, body_timeout_s=0.5) as world:
         yield world
 
 

@@ -86,7 +86,7 @@ def test_s03_no_key_comes_back_or_is_written_down(world: World, key: str) -> Non
         shown = repr([pair for pair in call.headers if pair[0] != "authorization"]).encode()
         assert_no_secret(shown + call.body, "a call to SageMaker")
     log = "".join(world.gateway.log).encode()
-    assert b'"level": "debug"' in log
+    assert b'"event":"call ended"' in log
     assert_no_secret(log, "the log")
     assert PROMPT.encode() not in log
 

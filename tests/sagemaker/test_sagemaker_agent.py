@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from gateway.sagemaker import agent, credentials
 from gateway.sagemaker.credentials import AgentFailed, Answer, CredentialStore, Question, ask_agent
 from gateway.sagemaker.sigv4 import Credentials
 from tests.sagemaker.peer import Peer, PeerConnection, anyio_backend, reply, settled, until, within
+from tests.support.moto_server import running_moto
 
 __all__ = ["anyio_backend"]  # the fixture: both event loops
 
@@ -162,21 +162,9 @@ class TestPlaces(OneLoop):
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
-    """Return the address of moto's server: https://docs.getmoto.org/en/latest/docs/server_mode.html."""
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            said = ""
-            for line in process.stderr:
-                said += line
-                if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                    yield found[0]
-                    break
-            else:
-                pytest.fail(f"moto did not start: {said}")
-        finally:
-            process.terminate()
+    """Return the address of moto's server."""
+    with running_moto() as url:
+        yield url
 
 
 @pytest.fixture
