@@ -20,7 +20,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -32,12 +32,13 @@ from adapters.base import Surface
 from adapters.registry import make as make_adapter
 from adapters.tgi.behind_frames import Stamp
 from adapters.tgi.tokenizer import DETOKENIZE_ROUTE, TOKENIZE_ROUTE
+from gateway.auth.known import names_of
 from gateway.auth.mirror import MirroredKeyStore
 from gateway.auth.principals import Principals
 from gateway.auth.registry import KeyRegistry
 from gateway.auth.store import FileKeyStore, KeysAndTokens, KeyStore
 from gateway.config.load import Config
-from gateway.config.lora import Adapter, every_adapter, public_name
+from gateway.config.lora import Adapter
 from gateway.config.models import Deployment, Model, with_adapters
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError
@@ -162,7 +163,7 @@ class Callers:
 
     def __init__(self, config: Config) -> None:
         settings = config.settings
-        principals = Principals(_names(config))
+        principals = Principals(names_of(config))
         self.keys: KeyStore | None = None
         """None lets everybody in."""
         self._services: list[MirroredKeyStore | TokenVerifier] = []
@@ -193,8 +194,13 @@ def make_telemetry(config: Config) -> Silence:
     return PrometheusTelemetry() if config.settings.telemetry_enabled else Silence()
 
 
-def build(config: Config, telemetry: Silence | None = None, limits: LimitStore | None = None) -> Litestar:
-    """Return the application. `limits` is not started yet."""
+def build(
+    config: Config,
+    telemetry: Silence | None = None,
+    limits: LimitStore | None = None,
+    sinks: Sequence[Sink] = (),
+) -> Litestar:
+    """Return the application. `limits` is not started yet; `sinks` take the record of every call that has ended."""
     settings = config.settings
     telemetry = telemetry or make_telemetry(config)
     upstream = Upstream(config, telemetry)
@@ -210,12 +216,12 @@ def build(config: Config, telemetry: Silence | None = None, limits: LimitStore |
     tracing = None
     if traces.is_on(settings, os.environ):
         tracing = traces.make(settings, os.environ, telemetry.traces, upstream.places)
-    sinks: list[Sink] = [CallLog(settings.log_calls, telemetry.log_lines_dropped)]
+    takers: list[Sink] = [CallLog(settings.log_calls, telemetry.log_lines_dropped), *sinks]
     usage = make_usage_records(config, telemetry.usage_records)
     if usage is not None:
-        sinks.append(usage)
+        takers.append(usage)
     if tracing is not None:
-        sinks.append(tracing)
+        takers.append(tracing)
 
     frontend = GatewayProtocol.frontend = Frontend(
         header_timeout_s=settings.header_timeout_s,
@@ -235,7 +241,7 @@ def build(config: Config, telemetry: Silence | None = None, limits: LimitStore |
             dispatcher=dispatcher,
             complete=complete,
             telemetry=telemetry,
-            sinks=sinks,
+            sinks=takers,
             tracing=tracing,
             running=running,
             admission=admission,
@@ -325,17 +331,6 @@ def build(config: Config, telemetry: Silence | None = None, limits: LimitStore |
         multipart_form_part_limit=1,
         request_max_body_size=settings.max_body_bytes,
     )
-
-
-def _names(config: Config) -> dict[str, tuple[str, ...]]:
-    """Return the words by which keys name models without saying their public names."""
-    names: dict[str, tuple[str, ...]] = {
-        alias: (model.name,) for base in config.models for model, _ in with_adapters(base) for alias in model.aliases
-    }
-    for model in config.models:
-        adapters = tuple(public_name(model.name, adapter.name) for adapter in model.adapters)
-        names[every_adapter(model.name)] = adapters
-    return names
 
 
 def default_model(config: Config) -> str | None:

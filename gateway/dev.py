@@ -32,6 +32,7 @@ from pydantic import ValidationError
 from gateway.auth.keys import digest, new_key
 from gateway.config.containers import LMI_VERSIONS
 from gateway.config.models import Deployment
+from gateway.dev_words import instructions
 
 REGION = "us-east-1"
 CONTEXT_LENGTH = 8192
@@ -103,6 +104,7 @@ class Secrets:
     """What one run of the demo makes up: nothing of it is of use anywhere else."""
 
     key: str = field(default_factory=new_key, repr=False)
+    console_key: str = field(default_factory=new_key, repr=False)
     access_key_id: str = field(default_factory=lambda: f"LOCAL{secrets.token_hex(8).upper()}", repr=False)
     secret_access_key: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
 
@@ -121,6 +123,8 @@ async def _run(host: str, port: int, out: IO[str], plan: Plan, local: Command, g
     async with AsyncExitStack() as stack:
         reserved = stack.enter_context(_reserved(host, port))
         port = reserved.getsockname()[1]
+        beside = stack.enter_context(_console(host, port))
+        console_port = beside.getsockname()[1]
         processes = stack.enter_context(_Processes())
         for container in filter(None, (model.url for model in plan.models)):
             if await processes.unless_over(_check_container(container)) is None:
@@ -133,13 +137,15 @@ async def _run(host: str, port: int, out: IO[str], plan: Plan, local: Command, g
         if url is None:
             return
         config = folder / "gateway.yaml"
-        config.write_text(demo_config(host, port, url, made, plan.models), encoding="utf-8")
+        config.write_text(demo_config(host, port, console_port, url, made, plan.models), encoding="utf-8")
         environ = gateway_environment(os.environ, made)
         reserved.close()
+        beside.close()
         await stack.enter_async_context(processes.run("gateway", (*gateway, "--config", str(config)), environ=environ))
         if await processes.unless_over(_ready(_base_url(host, port))) is None:
             return
-        print(instructions(_base_url(host, port), made.key, plan.models), file=out, flush=True)
+        told = (_base_url(host, port), made.key, _base_url(host, console_port), made.console_key, plan.models)
+        print(instructions(*told), file=out, flush=True)
         await processes.unless_over(asyncio.Event().wait(), within_s=None)
 
 
@@ -253,40 +259,15 @@ def gateway_environment(environ: Mapping[str, str], made: Secrets) -> dict[str, 
     }
 
 
-def demo_config(host: str, port: int, url: str, made: Secrets, models: Sequence[Shown]) -> str:
+def demo_config(host: str, port: int, console_port: int, url: str, made: Secrets, models: Sequence[Shown]) -> str:
     """Return the gateway's configuration file; JSON is YAML, too."""
     settings = {"host": host, "port": port, "drain_timeout_s": 3, "sagemaker_endpoint_url": url}
+    settings |= {"admin_host": host, "admin_port": console_port, "admin_key_digest": digest(made.console_key)}
     key = {"id": "demo", "digest": digest(made.key), "models": ["*"]}
     entries = [model.entry for model in models]
     # A client of TGI's names no model: in the demo it gets the first.
     tgi = {"default_model": models[0].name}
     return json.dumps({"settings": settings, "keys": [key], "tgi": tgi, "models": entries}, indent=2)
-
-
-def instructions(base_url: str, key: str, models: Sequence[Shown]) -> str:
-    """Return the key and two calls to paste."""
-    named = ", ".join(f"{model.name} ({model.dialect}{f' at {model.url}' if model.url else ''})" for model in models)
-    return f"""
-A SageMaker on this machine and the gateway are ready: {base_url}
-Models: {named}
-Key:    {key}
-
-curl:
-
-curl {base_url}/v1/chat/completions \\
-  -H 'Authorization: Bearer {key}' \\
-  -H 'Content-Type: application/json' \\
-  -d '{{"model": "{models[0].name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-
-Python:
-
-from openai import OpenAI
-client = OpenAI(base_url="{base_url}/v1", api_key="{key}")
-messages = [{{"role": "user", "content": "Count to 30."}}]
-for chunk in client.chat.completions.create(model="{models[-1].name}", messages=messages, stream=True):
-    print(chunk.choices[0].delta.content or "", end="", flush=True)
-
-Ctrl-C ends both."""
 
 
 async def _ready_url(process: Process) -> str:
@@ -370,6 +351,13 @@ def _reserved(host: str, port: int) -> socket.socket:
         reserved.close()
         raise DemoFailed(f"cannot listen on {host}:{port}: {error.strerror}; --port chooses another") from None
     return reserved
+
+
+def _console(host: str, port: int) -> socket.socket:
+    """Return a socket that keeps a port for the console: the next one, to be found again, or else a free one."""
+    with suppress(DemoFailed):
+        return _reserved(host, port + 1 if port < 65_535 else 0)
+    return _reserved(host, 0)
 
 
 def run_child(module: str, arguments: Sequence[str]) -> None:

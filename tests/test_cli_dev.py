@@ -283,12 +283,16 @@ def test_the_gateway_gets_nothing_of_the_users_own_aws() -> None:
 
 def test_the_demos_configuration_is_good_and_holds_no_key() -> None:
     made = dev.Secrets()
-    text = dev.demo_config("::1", 8080, "http://127.0.0.1:9", made, [*dev.Plan().models, REAL])
+    text = dev.demo_config("::1", 8080, 8081, "http://127.0.0.1:9", made, [*dev.Plan().models, REAL])
     config = parse(text.encode(), "gateway.yaml", {})
     assert (config.settings.host, config.settings.port) == ("::1", 8080)
     assert config.settings.sagemaker_endpoint_url == "http://127.0.0.1:9"
     assert [(key.id, key.digest, key.models) for key in config.keys] == [("demo", digest(made.key), ("*",))]
+    settings = config.settings
+    assert (settings.admin_host, settings.admin_port) == ("::1", 8081)
+    assert settings.admin_key_digest == digest(made.console_key)
     assert made.key not in text
+    assert made.console_key not in text
     assert [(model.name, model.modalities, model.context_length) for model in config.models] == [
         ("demo-lmi", ("text", "image"), 8192),
         ("demo-vllm", ("text", "image"), 8192),
@@ -395,7 +399,8 @@ def test_what_does_not_go_together_is_told(arguments: list[str], message: str) -
 
 def test_every_run_makes_its_own_secrets_and_shows_none() -> None:
     one, two = dev.Secrets(), dev.Secrets()
-    assert len({one.key, two.key, one.access_key_id, two.access_key_id, one.secret_access_key}) == 5
+    assert len({one.key, two.key, one.console_key, two.console_key}) == 4
+    assert len({one.access_key_id, two.access_key_id, one.secret_access_key}) == 3
     assert repr(one) == "Secrets()"
 
 
@@ -467,6 +472,14 @@ def test_the_printed_snippets_work_when_pasted(demos: list[Running]) -> None:
     # Into Python's prompt, as people do: a blank line ends the loop there.
     counted = pasted([sys.executable, "-i", "-q"], block(printed, "from openai") + "\n\n")
     assert counted == ", ".join(map(str, range(1, 31)))
+
+    console = re.search(r"^Console: (\S+)/console\nIts key: (\S+)$", printed, re.MULTILINE)
+    assert console
+    with urlopen(f"{console[1]}/console", timeout=BOUND_S) as page:
+        assert b"<title>lmi-gateway console</title>" in page.read()
+    headers = {"authorization": f"Bearer {console[2]}"}
+    with urlopen(Request(f"{console[1]}/admin/about", headers=headers), timeout=BOUND_S) as about:
+        assert json.load(about)["url"] == demo.base_url()
 
     for model in ("demo-lmi", "demo-vllm"):
         shown = json.loads(call(demo, f"/v1/models/{model}"))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.config.load import Config
-from gateway.config.lora import every_adapter
+from gateway.config.lora import every_adapter, public_name
 from gateway.config.models import Key, with_adapters
 from gateway.errors import InvalidRequest
 
@@ -53,3 +53,14 @@ def known(config: Config) -> Known:
         frozenset(team.name for team in config.teams),
         frozenset(key.id for key in config.keys),
     )
+
+
+def names_of(config: Config) -> dict[str, tuple[str, ...]]:
+    """Return the words by which keys name models without saying their public names."""
+    names: dict[str, tuple[str, ...]] = {
+        alias: (model.name,) for base in config.models for model, _ in with_adapters(base) for alias in model.aliases
+    }
+    for model in config.models:
+        adapters = tuple(public_name(model.name, adapter.name) for adapter in model.adapters)
+        names[every_adapter(model.name)] = adapters
+    return names

@@ -170,7 +170,8 @@ class Settings(Section):
     admin_host: Host = "127.0.0.1"
     """Address that the administration listens on."""
     admin_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
-    """TCP port of the administration, which makes and revokes keys; 0 takes a free one, without it there is none."""
+    """TCP port of the administration, which makes and revokes keys and has the console; 0 takes a free one, without it
+    there is none."""
     admin_key_digest: Annotated[Digest | None, Field(repr=False)] = None
     """The SHA-256 of the key that opens the administration."""
     insecure: bool = False

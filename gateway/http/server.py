@@ -12,7 +12,6 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import uvicorn
@@ -20,13 +19,13 @@ from litestar import Litestar
 
 from gateway.app import build, make_telemetry
 from gateway.config.load import Config, load
+from gateway.http.inside import Inside
 from gateway.http.processes import OnlyServer, Workers
 from gateway.http.protocol import GatewayProtocol
-from gateway.limits.memory import MemoryLimits
 from gateway.limits.setup import make_store
-from gateway.limits.store import LimitStore
 from gateway.telemetry import log as logs
-from gateway.telemetry.prometheus import PrometheusTelemetry, scrape_folder
+from gateway.telemetry.prometheus import PrometheusTelemetry
+from gateway.telemetry.recent import RecentCalls, ring_path
 from gateway.telemetry.shared import MULTIPROCESS_VARIABLE
 
 BACKLOG = 4096
@@ -52,15 +51,12 @@ def run(config: Config, path: Path | None = None) -> int:
         hint = "; --port chooses another" if error.errno == errno.EADDRINUSE else ""
         print(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}{hint}", file=sys.stderr)
         return 1
-    admin, stores = None, _Stores()
+    admin, inside = None, Inside(_url(listener))
     if settings.admin_port is not None:
         from gateway.admin.server import AdminServer  # imported late: most gateways have no administration
 
         try:
-            # The books of a gateway with one process are in that process; those of several are in Redis.
-            listening = _bind(settings.admin_host, settings.admin_port)
-            scrape = stores.scrape if settings.telemetry_enabled else None
-            admin = AdminServer(config, listening, stores.books, scrape)
+            admin = AdminServer(config, _bind(settings.admin_host, settings.admin_port), inside)
         except OSError as error:
             listener.close()
             where = f"{settings.admin_host}:{settings.admin_port}"
@@ -68,38 +64,19 @@ def run(config: Config, path: Path | None = None) -> int:
             return 1
         admin.start()
     try:
-        return _serve(config, path, listener, stores)
+        return _serve(config, path, listener, inside)
     finally:
         if admin is not None:
             admin.stop()
 
 
-class _Stores:
-    """What this process' application counts in, once there is one."""
-
-    def __init__(self) -> None:
-        self.made: LimitStore | None = None
-        self.telemetry: PrometheusTelemetry | None = None
-
-    def books(self) -> Mapping[int, Mapping[bytes, int]] | None:
-        """Return the books that are kept in memory, None if there are none."""
-        return self.made.books if isinstance(self.made, MemoryLimits) else None
-
-    async def scrape(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics of this process, or of its workers, and their content type."""
-        if self.telemetry is not None:
-            return await self.telemetry.scrape(accept)
-        return await scrape_folder(Path(os.environ.get(MULTIPROCESS_VARIABLE, os.devnull)), accept)
-
-
-def _serve(config: Config, path: Path | None, listener: socket.socket, stores: _Stores) -> int:
+def _serve(config: Config, path: Path | None, listener: socket.socket, inside: Inside) -> int:
     """Serve callers on a bound socket until told to stop."""
     settings = config.settings
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = _url(listener)
     several = settings.workers > 1
     options = uvicorn.Config(
-        "gateway.http.server:create_app" if several else create(config, stores),
+        "gateway.http.server:create_app" if several else create(config, inside),
         factory=several,
         loop="uvloop",
         http=GatewayProtocol,
@@ -119,6 +96,7 @@ def _serve(config: Config, path: Path | None, listener: socket.socket, stores: _
         server.run(sockets=[listener])
         return 0 if server.started else 1
     metrics_folder = tempfile.mkdtemp(prefix="lmi-gateway-metrics-")
+    inside.folder = Path(metrics_folder)
     os.environ[MULTIPROCESS_VARIABLE] = metrics_folder
     os.environ[CONFIG_PATH_VARIABLE] = str(path or "")
     os.set_inheritable(listener.fileno(), True)
@@ -139,14 +117,20 @@ def create_app() -> Litestar:
     return create(config)
 
 
-def create(config: Config, stores: _Stores | None = None) -> Litestar:
-    """Return the application."""
+def create(config: Config, inside: Inside | None = None) -> Litestar:
+    """Return the application, and tell `inside` what it is made of."""
     telemetry = make_telemetry(config)
     limits = make_store(config, telemetry.limits)
-    if stores is not None:
-        stores.made = limits
-        stores.telemetry = telemetry if isinstance(telemetry, PrometheusTelemetry) else None
-    app = build(config, telemetry, limits)
+    recent = None
+    if config.settings.admin_port is not None:  # nobody else reads them
+        folder = os.environ.get(MULTIPROCESS_VARIABLE)
+        recent = RecentCalls(None if folder is None else ring_path(Path(folder)))
+    if inside is not None:
+        inside.limits = limits
+        if isinstance(telemetry, PrometheusTelemetry):
+            inside.telemetry, inside.registry = telemetry, telemetry.registry
+        inside.recent = None if recent is None else recent.memory
+    app = build(config, telemetry, limits, () if recent is None else (recent,))
     # What exists now lives as long as the process: collections need not look at it again.
     gc.collect()
     gc.freeze()
@@ -158,6 +142,11 @@ def _trim() -> None:
     """Give back to the system what importing and building left unused, where the C library can."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -112,6 +112,14 @@ class Standing(NamedTuple):
     """Where it does not: until it would, or NEVER or UNKNOWN."""
 
 
+class Taken(NamedTuple):
+    """What is taken of a rule: of its burst for a rate, of its amount for all others."""
+
+    amount: int
+    reserved: int = 0
+    """Beside it, of a budget, by calls that run."""
+
+
 class Verdict(NamedTuple):
     """A ledger's answer: admitted if no rule that is enforced is over. Then every rule that is not over has been
     charged; otherwise none has."""

@@ -118,6 +118,8 @@ class CallRecord:
     """The trace that the call belongs to, where there is one."""
     asked: Asked | None = None
     """What a call asks for of which spans will be made."""
+    line: bytes = b""
+    """The call's log line, once it is made: `lines.py`."""
     measured: bool = False
     """The key has asked for series of its own."""
     stops: bool = False

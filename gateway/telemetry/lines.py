@@ -143,6 +143,13 @@ def line_of(record: CallRecord, now: float) -> CallLine:
 _encoder = msgspec.json.Encoder().encode
 
 
+def told(record: CallRecord, now: float) -> bytes:
+    """Return the encoded line of a call, made once for all who tell of it."""
+    if not record.line:
+        record.line = encode(line_of(record, now))
+    return record.line
+
+
 def encode(line: msgspec.Struct) -> bytes:
     """Return one JSON object in ASCII, without a line's end: nothing in it can begin a line of its own."""
     try:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Literal
 
 from gateway.telemetry.events import CallRecord
-from gateway.telemetry.lines import FAULTS, LOGGER, CallLine, encode, line_of, words_of
+from gateway.telemetry.lines import FAULTS, LOGGER, line_of, told, words_of
 from gateway.telemetry.writer import LineWriter
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -106,18 +106,20 @@ class CallLog:
         if not (self._failed if failed else self._all):
             return
         now = time.time()
-        line = line_of(record, now)
-        if self._writer is not None:
-            text = words_of(line, _clock(now), colour=self._colour).encode() if self._text else encode(line)
-            self._writer.put(text, urgent=failed)
-        elif failed:
-            log.error("call failed", extra=_fields(line))
+        if self._writer is None:
+            if failed:
+                log.error("call failed", extra=_fields(told(record, now)))
+            else:
+                log.info("call ended", extra=_fields(told(record, now)))
+        elif self._text:
+            words = words_of(line_of(record, now), _clock(now), colour=self._colour)
+            self._writer.put(words.encode(), urgent=failed)
         else:
-            log.info("call ended", extra=_fields(line))
+            self._writer.put(told(record, now), urgent=failed)
 
 
-def _fields(line: CallLine) -> dict[str, object]:
-    fields = json.loads(encode(line))
+def _fields(line: bytes) -> dict[str, object]:
+    fields = json.loads(line)
     return {name: value for name, value in fields.items() if name not in ("time", "level", "logger", "event")}
 
 
