@@ -1,4 +1,4 @@
-"""The command line: serve · check · keys · usage · import · dev · schema.
+"""The command line: serve · check · call · keys · usage · import · dev · schema.
 
 Exit codes: 0 ok, 1 the configuration or the start failed, 2 the command line itself is wrong.
 """
@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from pydantic import TypeAdapter, ValidationError
 
 from gateway import __version__
+from gateway.cli_call import call
 from gateway.cli_import import import_
 from gateway.cli_keys import keys
 from gateway.cli_parts import Failure, config_option, loaded_config
@@ -186,6 +187,7 @@ def schema() -> None:
     click.echo(json_schema_text(), nl=False)
 
 
+main.add_command(call)
 main.add_command(keys)
 main.add_command(usage)
 main.add_command(import_)

@@ -37,7 +37,8 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: zipf
 def test_the_wheel_names_the_version_the_command_and_the_license(wheel: zipfile.ZipFile) -> None:
     info = f"lmi_gateway-{__version__}.dist-info"
     assert wheel.read(f"{info}/entry_points.txt").decode() == (
-        "[console_scripts]\nlmi-bench = deploy.bench.cli:main\nlmi-gateway = gateway.cli:main\n"
+        "[console_scripts]\nlmi-bench = deploy.bench.cli:main\nlmi-deploy = deploy.cli:main\n"
+        "lmi-gateway = gateway.cli:main\n"
     )
     metadata = wheel.read(f"{info}/METADATA").decode().splitlines()
     assert {
