@@ -1,0 +1,1 @@
+"""Grafana's dashboard, and Prometheus' rules and alerts, for the gateway's metrics (docs/metrics.md)."""
