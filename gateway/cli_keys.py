@@ -159,6 +159,7 @@ def _place(config: Path | None, redis_url: str | None, redis_prefix: str | None)
 @click.option("--priority", type=click.Choice(["high", "default", "low"]), help="Whose calls go first where they wait.")
 @click.option("--expires", metavar="WHEN", help="From then on it is not valid: 90d, 12h, 2030-12-31 (UTC).")
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="Where calls must come from; repeatable.")
+@click.option("--metrics", is_flag=True, help="It has series of its own in the metrics.")
 @click.option("--limit", "limits", multiple=True, metavar="NAME=N", help="requests_per_minute=60; repeatable.")
 @click.option(
     "--shadow-limit", "shadow", multiple=True, metavar="NAME=N", help="One that is only observed; repeatable."
@@ -172,6 +173,7 @@ def keys_create(
     priority: str | None,
     expires: str | None,
     networks: tuple[str, ...],
+    metrics: bool,
     limits: tuple[str, ...],
     shadow: tuple[str, ...],
     at_model: tuple[str, ...],
@@ -193,6 +195,7 @@ def keys_create(
         "priority": priority,
         "expires": None if expires is None else _time(expires, now),
         "networks": list(networks),
+        "metrics": metrics,
         "limits": _limits(limits, "--limit"),
         "shadow_limits": _limits(shadow, "--shadow-limit"),
         "model_limits": list(by_model.values()),

@@ -84,7 +84,7 @@ def test_a_key_is_printed_once_and_then_looked_after(server: RedisServer) -> Non
 def test_everything_that_can_be_said_of_a_key(server: RedisServer) -> None:
     arguments = [
         *("create", "--id", "app", "--models", "*", "--priority", "low", "--expires", "2030-12-31"),
-        *("--network", "10.0.0.0/8", "--network", "192.0.2.1"),
+        *("--metrics", "--network", "10.0.0.0/8", "--network", "192.0.2.1"),
         *("--limit", "requests_per_minute=60", "--limit", "money_per_day=2.5", "--shadow-limit", "tokens_per_day=9"),
         *("--model-limit", "llama,tokens_per_minute=5", "--model-limit", "llama,tokens_burst=6"),
         *("--redis-url", server.url),
@@ -103,6 +103,7 @@ def test_everything_that_can_be_said_of_a_key(server: RedisServer) -> None:
         "shadow_limits": {"tokens_per_day": 9},
         "model_limits": [{"tokens_per_minute": 5, "tokens_burst": 6, "model": "llama"}],
         "networks": ["10.0.0.0/8", "192.0.2.1/32"],
+        "metrics": True,
         "expires": 1924905600,
         "disabled": False,
         "status": "active",

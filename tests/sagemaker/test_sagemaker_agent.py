@@ -351,7 +351,8 @@ async def test_a_process_that_takes_too_long_is_killed(
 
 async def test_children_that_outlive_the_process_are_killed(acting: Callable[[str], None]) -> None:
     acting(
-        "import json, subprocess\n"
+        "import json, subprocess, sys\n"
+        "sys.stdin.read()\n"
         "quiet = subprocess.DEVNULL\n"
         "child = subprocess.Popen(['sleep', '600'], stdin=quiet, stdout=quiet, stderr=quiet)\n"
         "print(json.dumps([{'error': str(child.pid)}]))\n"
