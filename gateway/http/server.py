@@ -38,7 +38,7 @@ CONFIG_PATH_VARIABLE = "_GATEWAY_CONFIG_PATH"
 def run(config: Config, path: Path | None = None) -> int:
     """Serve until told to stop; return the process' exit status. `path` is where `config` came from."""
     settings = config.settings
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, shared=settings.workers > 1)
     if settings.traces_exporter != "none":
         from gateway.telemetry.tracing import fault_of  # imported late: most gateways make no traces
 

@@ -123,9 +123,13 @@ def _fields(line: bytes) -> dict[str, object]:
     return {name: value for name, value in fields.items() if name not in ("time", "level", "logger", "event")}
 
 
-def configure(level: str) -> None:
-    """Send every log line to standard error, as JSON unless that is a terminal."""
-    handler = _Handler(LineWriter(sys.stderr.fileno(), tell=_tell_of_dropped))
+def configure(level: str, *, shared: bool = True) -> None:
+    """Send every log line to standard error, as JSON unless that is a terminal.
+
+    Args:
+        shared: other processes of the gateway write there, too.
+    """
+    handler = _Handler(LineWriter(sys.stderr.fileno(), tell=_tell_of_dropped, shared=shared))
     handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JsonFormatter())
     atexit.register(handler.writer.close)
     root = logging.getLogger()

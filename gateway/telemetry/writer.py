@@ -32,11 +32,17 @@ CLOSE_S = 2.0
 class LineWriter:
     """Writes lines to one descriptor."""
 
-    def __init__(self, fd: int, *, tell: Callable[[int], None]) -> None:
-        """`tell` writes a line that says how many were dropped, once lines are taken again."""
+    def __init__(self, fd: int, *, tell: Callable[[int], None], shared: bool = True) -> None:
+        """Begin to write.
+
+        Args:
+            tell: writes a line that says how many were dropped, once lines are taken again.
+            shared: other processes write to the descriptor, too.
+        """
         self._fd = fd
         self._tell = tell
-        self._most_bytes = BATCH_BYTES if stat.S_ISREG(os.fstat(fd).st_mode) else WHOLE_BYTES
+        # Each write means two changes between threads: the fewer there are, the less calls pay for the log.
+        self._most_bytes = WHOLE_BYTES if shared and not stat.S_ISREG(os.fstat(fd).st_mode) else BATCH_BYTES
         self._lock = threading.Lock()
         self._lines: list[bytes] = []
         self._pending_bytes = 0

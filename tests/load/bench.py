@@ -93,6 +93,7 @@ def config_of(upstream: str, limits: str = "", redis_url: str = "", *, telemetry
             "sagemaker_endpoint_url": upstream,
             "log_level": "info",
             "telemetry_enabled": telemetry,
+            "log_calls": "all" if telemetry else "off",
             **store,
         },
         "keys": [{**key, "limits": LIMITS} if limits else key],

@@ -67,6 +67,31 @@ def test_lines_come_out_in_order(pipe: Pipe) -> None:
     assert pipe.lines(b"line 2999") == [b"line %d" % number for number in range(3000)]
 
 
+@pytest.mark.parametrize(("shared", "largest"), [(True, WHOLE_BYTES), (False, 60_000)])
+def test_what_others_write_to_as_well_gets_small_pieces(
+    monkeypatch: pytest.MonkeyPatch, shared: bool, largest: int
+) -> None:
+    monkeypatch.setattr(writing, "DELAY_S", 60.0)
+    written: list[int] = []
+
+    def write(_: LineWriter, piece: bytes) -> bool:
+        written.append(len(piece))
+        return True
+
+    monkeypatch.setattr(LineWriter, "_write", write)
+    read_fd, write_fd = os.pipe()
+    try:
+        writer = LineWriter(write_fd, tell=print, shared=shared)
+        for _ in range(600):
+            writer.put(b"x" * 99)
+        writer.close()
+    finally:
+        os.close(read_fd)
+        os.close(write_fd)
+    assert sum(written) == 60_000
+    assert largest - 99 <= max(written) <= largest
+
+
 def test_a_line_waits_for_others_but_an_urgent_one_does_not(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "DELAY_S", 60.0)
     pipe.writer.put(b"first")
