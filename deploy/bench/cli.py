@@ -125,6 +125,8 @@ def run(**options: Any) -> None:
     slo, price = _slo(options["slo"]), _price(options)
     other = _read(options["other"]) if options["other"] else None
     plan = _plan(options)
+    if not plan.target.stream and (never := sorted({*(slo or {})} - {"e2e"})):
+        raise click.UsageError(f"--slo: whole answers have no {', '.join(never)}; --no-stream goes with e2e")
     _can_write(options)
     started = _now()
     with progress(plan.load, len(plan.stages)) as shown:
@@ -222,6 +224,8 @@ def _report(runs: list[runfile.Run], other: runfile.Run | None, options: dict[st
         for item in runs:
             found = compare.compare(other, item)
             click.echo(f"{item.label} (after) beside {other.label} (before)")
+            for doubt in compare.doubts(other, item):
+                click.echo(f"WARNING: {doubt}")
             if found:
                 click.echo(table.text_table(compare.compare_table(found)))
                 click.echo(f"times in milliseconds. {compare.HOW}\n")

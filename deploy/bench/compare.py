@@ -1,8 +1,9 @@
 """Two runs side by side: by how much one is better, and whether that is more than chance.
 
-Medians of calls are judged by the test of Mann and Whitney over the calls (1%), 99th percentiles by the bootstrap's 99%
-interval over the calls, rates by that over slices of the window. All of this is about chance within the two runs: what
-changes between a run and the next (neighbours, warm caches, another instance) only more runs can show.
+Medians of calls are judged by the test of Mann and Whitney over the calls (1%), rates by the same over slices of the
+window, 99th percentiles by the bootstrap's 99% interval over the calls. All of this is about chance within the two
+runs, and takes calls as independent of one another: what changes between a run and the next (neighbours, warm caches,
+another instance) only more runs can show. Of figures that do not differ one in a hundred is called different.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ SLICES = 20
 """At most; each is as long as the median call at least, or neighbours would be alike."""
 LIKELY = 0.01
 HOW = (
-    "Better is positive. * is beyond the noise within the runs (1%): Mann-Whitney over calls for p50, a bootstrap over"
-    " calls for p99, and over slices of the window for rates; ? is too few values to tell."
+    "Better is positive. * is beyond the noise within the runs (1%): Mann-Whitney over calls for p50 and over slices of"
+    " the window for rates, a bootstrap over calls for p99; ? is too few values to tell. One run each cannot tell what"
+    " changes from run to run."
 )
 
 
@@ -45,6 +47,24 @@ class LevelComparison(msgspec.Struct, frozen=True):
     differences: tuple[Difference, ...]
 
 
+def doubts(before: Run, after: Run) -> list[str]:
+    """Return why a comparison may not be one of endpoints, a sentence each."""
+    first, second = before.plan, after.plan
+    asked = {
+        "API": (first.target.api, second.target.api),
+        "streaming": (first.target.stream, second.target.stream),
+        "prompts": (first.prompts, second.prompts),
+        "arrivals": (first.load.arrivals, second.load.arrivals),
+    }
+    found = []
+    if differing := [name for name, (one, other) in asked.items() if one != other]:
+        found.append(f"The two runs were not asked the same: they differ in {', '.join(differing)}.")
+    for name, run in (("before", before), ("after", after)):
+        if limited := [level(item.stage) for item in run.summaries if item.generator_limits]:
+            found.append(f"At {', '.join(limited)} of the run {name} the generator may have been the limit.")
+    return found
+
+
 def compare(before: Run, after: Run) -> list[LevelComparison]:
     """Return the levels that both runs have, in the order of `after`."""
     known = {(result.stage.loop, result.stage.level): result for result in before.stages}
@@ -62,9 +82,8 @@ def _differences(old: StageResult, new: StageResult) -> list[Difference]:
     ]
     for name, title in (("ttft", "TTFT"), ("itl", "mean ITL"), ("e2e", "e2e")):
         mine, theirs = _values(old.data, name), _values(new.data, name)
-        p = stats.mann_whitney_p(mine, theirs)
         medians = stats.percentile(mine, 0.5), stats.percentile(theirs, 0.5)
-        found.append(_difference(f"{title} p50", *medians, -1, None if p is None else p < LIKELY))
+        found.append(_difference(f"{title} p50", *medians, -1, _apart(mine, theirs)))
         tails = stats.percentile(mine, 0.99), stats.percentile(theirs, 0.99)
         found.append(_difference(f"{title} p99", *tails, -1, stats.percentiles_differ(mine, theirs, 0.99)))
     return found
@@ -78,7 +97,12 @@ def _rate(
     new: StageData,
     amount: Callable[[CallRecord, float, float], float],
 ) -> Difference:
-    return _difference(name, before, after, 1, stats.means_differ(_slices(old, amount), _slices(new, amount)))
+    return _difference(name, before, after, 1, _apart(_slices(old, amount), _slices(new, amount)))
+
+
+def _apart(mine: Sequence[float], theirs: Sequence[float]) -> bool | None:
+    p = stats.mann_whitney_p(mine, theirs)
+    return None if p is None else p < LIKELY
 
 
 def _slices(data: StageData, amount: Callable[[CallRecord, float, float], float]) -> list[float]:

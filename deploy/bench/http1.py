@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import socket
 import ssl
 from collections.abc import Callable
@@ -153,7 +152,7 @@ class Pool:
         self._port = parts.port or (443 if self._tls else 80)
         self._clock, self._timeout_s = clock, connect_timeout_s
         self._idle: list[Connection] = []
-        self._addresses: itertools.cycle[tuple[int, str]] | None = None
+        self._addresses: list[tuple[int, str]] = []
 
     async def resolve(self) -> None:
         """Look the host up, so that no call pays for it.
@@ -162,7 +161,7 @@ class Pool:
             OSError: it has no address.
         """
         found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        self._addresses = itertools.cycle(dict.fromkeys((family, str(where[0])) for family, _, _, _, where in found))
+        self._addresses = list(dict.fromkeys((family, str(where[0])) for family, _, _, _, where in found))
 
     async def take(self, *, fresh: bool = False) -> Connection:
         """Return a connection that is open as far as is known.
@@ -175,19 +174,32 @@ class Pool:
             if connection.usable:
                 connection.used = True
                 return connection
-        if self._addresses is None:
+        if not self._addresses:
             await self.resolve()
-        assert self._addresses is not None  # noqa: S101 - resolve has set it
-        family, address = next(self._addresses)
         async with asyncio.timeout(self._timeout_s):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self._clock),
-                address,
-                self._port,
-                family=family,
-                ssl=self._tls,
-                server_hostname=self._host if self._tls else None,
-            )
+            for last in reversed(range(len(self._addresses))):
+                where = self._addresses.pop(0)
+                self._addresses.append(where)
+                try:
+                    return await self._connected(*where)
+                except ssl.SSLError:
+                    raise
+                except OSError:
+                    # `localhost` has two addresses on most machines, and servers often listen on one. A host is down
+                    # where none of them answers.
+                    if not last:
+                        raise
+        raise OSError("the host has no address")
+
+    async def _connected(self, family: int, address: str) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(self._clock),
+            address,
+            self._port,
+            family=family,
+            ssl=self._tls,
+            server_hostname=self._host if self._tls else None,
+        )
         return connection
 
     def give_back(self, connection: Connection) -> None:

@@ -175,6 +175,7 @@ def _comparison(other: Run, run: Run) -> list[str]:
         return []
     return [
         f"<h2>{escape(run.label)} beside {escape(other.label)}</h2>",
+        *[f'<div class="notes"><p>WARNING: {escape(doubt)}</p></div>' for doubt in compare.doubts(other, run)],
         _table(compare.compare_table(levels), signed=True),
         f'<p class="soft">Times in milliseconds. {escape(compare.HOW)}</p>',
     ]

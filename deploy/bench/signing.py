@@ -13,7 +13,7 @@ import botocore.session
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 RENEW_EVERY_S = 30.0
 
@@ -49,7 +49,9 @@ class Signer:
         """Raise AwsProblem if there are no credentials."""
         self._region = region
         try:
-            source = botocore.session.get_session().get_credentials()
+            session = botocore.session.get_session()
+            session.set_config_variable("region", region)  # where STS is asked for a role, unless a profile says
+            source = session.get_credentials()
         except BotoCoreError as error:
             raise AwsProblem(f"AWS credentials: {error}") from None
         if source is None:
@@ -60,7 +62,7 @@ class Signer:
     def _renew(self) -> None:
         try:
             frozen: ReadOnlyCredentials = self._source.get_frozen_credentials()
-        except BotoCoreError as error:
+        except (BotoCoreError, ClientError) as error:  # the latter is what STS refuses, and none of the former
             raise AwsProblem(f"AWS credentials: {error}") from None
         self._auth = SigV4Auth(frozen, "sagemaker", self._region)
 

@@ -1,7 +1,7 @@
 """The statistics of a report, in plain Python: percentiles, and whether two samples differ by more than chance.
 
 Percentiles are linear between order statistics (definition 7 of Hyndman and Fan, as in NumPy). Samples are compared by
-the test of Mann and Whitney with the normal approximation and its correction for ties, or by a bootstrap.
+the test of Mann and Whitney with the normal approximation and its correction for ties, tails by a bootstrap.
 https://en.wikipedia.org/wiki/Mann-Whitney_U_test · https://en.wikipedia.org/wiki/Bootstrapping_(statistics)
 """
 
@@ -51,20 +51,11 @@ def mann_whitney_p(first: Sequence[float], second: Sequence[float]) -> float | N
     return math.erfc(z / math.sqrt(2))
 
 
-def means_differ(first: Sequence[float], second: Sequence[float], seed: int = 0) -> bool | None:
-    """Tell whether the 99% bootstrap interval of the difference of two means leaves out 0; None with too few values."""
-    if min(len(first), len(second)) < 5:
-        return None
-    chance = random.Random(seed)  # noqa: S311 - statistics are no secrets
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(chance.choices(values, k=len(values))) / len(values)
-
-    return _leaves_out_zero([mean(second) - mean(first) for _ in range(RESAMPLES)])
-
-
 def percentiles_differ(first: Sequence[float], second: Sequence[float], share: float, seed: int = 0) -> bool | None:
-    """Tell the same of a percentile; samples are in ascending order, None if too few values lie beyond it."""
+    """Tell whether the 99% bootstrap interval of the difference of two percentiles leaves out 0.
+
+    Samples are in ascending order; None if too few values lie beyond the percentile.
+    """
     if min(len(first), len(second)) * min(share, 1 - share) < 5:
         return None
     chance = random.Random(seed)  # noqa: S311 - statistics are no secrets

@@ -70,7 +70,7 @@ class Summary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     goodput_per_s: float | None
     """Complete calls per second within the service level; None without one."""
     goodput_share: float | None
-    """Of all calls, failed ones included."""
+    """Of all calls that were due, those that failed or never began included."""
     ttft: Spread
     itl: Spread
     """Over every gap between pieces of text."""
@@ -126,7 +126,7 @@ def summarize(stage: Stage, data: StageData, slo: Mapping[str, float], price: Pr
         goodput_per_s=_rate(sum(share for call, share in inside if call.ok and meets(call, slo)), window)
         if slo
         else None,
-        goodput_share=within / len(due) if slo and due else None,
+        goodput_share=within / (len(due) + data.generator.never_begun) if slo and due else None,
         ttft=_spread(call.ttft_s for call in good),
         itl=_counted(data.gaps),
         tpot=_spread(call.tpot_s for call in good),

@@ -11,6 +11,8 @@ from deploy.bench.runfile import Run
 from deploy.bench.summary import Spread, Summary
 
 Rows = list[list[str]]
+ENOUGH_FOR_P99 = 100
+"""Of fewer calls it lies between the two slowest."""
 
 
 def level(stage: Stage) -> str:
@@ -62,6 +64,9 @@ def run_table(run: Run) -> Rows:
 def notes(run: Run) -> list[str]:
     """Return what a reader has to know beside the table, a sentence each."""
     found = [] if run.complete else ["The run is incomplete: it was interrupted."]
+    if few := [level(item.stage) for item in run.summaries if 0 < item.succeeded < ENOUGH_FOR_P99]:
+        where = ", ".join(few)
+        found.append(f"At {where} fewer than {ENOUGH_FOR_P99} calls were complete: p99 is about the slowest one.")
     for item in run.summaries:
         where = f"At {level(item.stage)}"
         if item.errors:

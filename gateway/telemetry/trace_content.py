@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from adapters.base import Call
@@ -93,7 +94,10 @@ def asked(call: Call, content_chars: int | None) -> Asked:
         attributes["gen_ai.request.choice.count"] = call.choices
     for field, (name, kind) in NUMBERS.items():
         value = settings.get(field)
-        if isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or value in _INT64):
+        # A whole number may have as many digits as its caller likes: more than OTLP, or a float, can hold.
+        if isinstance(value, float) and kind is float:
+            attributes[name] = value
+        elif isinstance(value, int | float) and not isinstance(value, bool) and value in _INT64:
             attributes[name] = kind(value)
     messages = [] if content_chars is None else _bounded(_prompt(values), content_chars)
     return Asked(attributes, messages, content_chars or 0)
@@ -119,7 +123,7 @@ def _prompt(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(messages, list):
         for message in reversed(messages):
             if isinstance(message, dict):
-                yield {"role": str(message.get("role", "")), "parts": list(_parts(message))}
+                yield {"role": str(message.get("role", "")), "parts": list(islice(_parts(message), MAX_MESSAGES))}
         return
     prompt = values.get("prompt", values.get("inputs"))
     prompts = prompt if isinstance(prompt, list) else [prompt]
@@ -140,7 +144,8 @@ def _parts(message: dict[str, Any]) -> Iterator[dict[str, str]]:
             yield {"type": "text", "content": part["text"]}
         elif isinstance(part, dict):  # an image, say: never its URL or bytes
             yield {"type": str(part.get("type", "")), "content": MARK}
-    for call in message.get("tool_calls") or ():
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
             name, arguments = function.get("name", ""), function.get("arguments", "")
@@ -152,7 +157,7 @@ def _bounded(messages: Iterator[dict[str, Any]], max_chars: int) -> list[dict[st
     kept: list[dict[str, Any]] = []
     left = MAX_TOTAL_CHARS
     for message in messages:
-        parts = [_cut(part, max_chars + SLACK_CHARS + 1) for part in message["parts"][:MAX_MESSAGES]]
+        parts = [_cut(part, max_chars + SLACK_CHARS + 1) for part in message["parts"]]
         left -= sum(min(len(text), max_chars) for part in parts for text in part.values())
         if (left < 0 and kept) or len(kept) == MAX_MESSAGES:
             break

@@ -67,7 +67,10 @@ class Tracing:
     def called(self, record: CallRecord, call: Call) -> None:
         """Keep what is needed of a sampled call, as the call itself will be gone by then."""
         if record.trace is not None and record.trace.sampled:
-            record.asked = asked(call, self._content_chars)
+            try:
+                record.asked = asked(call, self._content_chars)
+            except Exception as error:  # what cannot be recorded is no reason to fail
+                log.error("unexpected error", exc_info=error, extra={"request_id": record.request_id})
 
     def take(self, record: CallRecord) -> None:
         if record.trace is None or not record.trace.sampled:
@@ -134,7 +137,7 @@ def fault_of(settings: Settings, environ: Mapping[str, str]) -> str | None:
         sdk.start()
         sdk.stop(1.0)
     except ImportError:
-        return "traces_exporter: otlp needs OpenTelemetry: pip install 'lmi-gateway[otel]'"
+        return "traces_exporter: otlp needs OpenTelemetry: see docs/tracing.md"
     except Exception as error:  # its text may quote a header
         return f"OpenTelemetry refuses one of its OTEL_ variables: {type(error).__name__}"
     return None

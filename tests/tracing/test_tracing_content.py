@@ -147,6 +147,9 @@ PICTURE = {"type": "image_url", "image_url": {"url": "https://files.example.com/
         pytest.param({"prompt": [[1], [2]]}, None, id="lists of tokens"),
         pytest.param({}, None, id="nothing"),
         pytest.param(
+            said("hi", tool_calls=5), [{"role": "user", "parts": [{"type": "text", "content": "hi"}]}], id="no calls"
+        ),
+        pytest.param(
             said("x" * 101), [{"role": "user", "parts": [{"type": "text", "content": "x" * 100 + CUT}]}], id="cut"
         ),
     ],
@@ -187,6 +190,7 @@ def test_texts_that_no_format_can_hold_are_escaped() -> None:
             "frequency_penalty": -1.0, "presence_penalty": 0.0, "seed": 2**63 - 1
         }, id="more numbers"),
         pytest.param({"seed": 2**63, "temperature": True, "top_p": "0.5", "top_k": None}, {}, {}, id="no such numbers"),
+        pytest.param({"temperature": 10**400, "top_p": -(10**400), "seed": 10**400}, {}, {}, id="larger than any"),
         pytest.param({"parameters": {"temperature": 0.1, "seed": 3}}, {}, {"temperature": 0.1, "seed": 3}, id="TGI's"),
         pytest.param({"stop": ["canary"], "user": "canary", "metadata": {"a": "canary"}}, {}, {}, id="no texts"),
         pytest.param({}, {"stream": True, "choices": 3, "max_tokens": 9}, {

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from deploy.bench import runfile, table
-from deploy.bench.compare import compare, compare_table
+from deploy.bench.amounts import distribution
+from deploy.bench.compare import compare, compare_table, doubts
 from deploy.bench.records import COLUMNS, CallRecord
 from deploy.bench.runfile import BadRun
 from tests.deploy.bench.running import bench
@@ -105,6 +106,39 @@ def test_too_few_values_are_told_as_such() -> None:
     by_name = {row[1]: row[4] for row in rows}
     assert by_name["TTFT p99"].endswith(" ?")
     assert by_name["TTFT p50"].endswith(" *")
+
+
+def test_few_slices_that_differ_by_chance_are_not_told_apart() -> None:
+    # Calls of 3 s leave six slices of a window of 20 s: too few to call a rate different.
+    rows = compare_table(compare(made_up("before", 3.0, levels=(4,)), made_up("after", 2.9, levels=(4,), seed=1)))
+    assert {row[1]: row[4][-1] for row in rows if row[1].endswith("/s")} == {"requests/s": "?", "output tok/s": "?"}
+
+
+def test_what_makes_a_comparison_doubtful_is_told(tmp_path: Path) -> None:
+    before, after = made_up("before"), made_up("after", seed=1)
+    assert doubts(before, after) == []
+    prompts = msgspec.structs.replace(after.plan.prompts, input_tokens=distribution("999"))
+    after = msgspec.structs.replace(after, plan=msgspec.structs.replace(after.plan, prompts=prompts))
+    before.stages[1].data.generator.cpu = [0.99]
+    before = runfile.judged(before, None, None)
+    said = [
+        "The two runs were not asked the same: they differ in prompts.",
+        "At 4 of the run before the generator may have been the limit.",
+    ]
+    assert doubts(before, after) == said
+    for run in (before, after):
+        runfile.write(run, tmp_path / run.label)
+    html = tmp_path / "both.html"
+    options = ("--compare", str(tmp_path / "before"), "--html", str(html))
+    output = bench("report", str(tmp_path / "after"), *options).output
+    assert [f"WARNING: {each}" in output for each in said] == [True, True]
+    assert [f"WARNING: {each}" in html.read_text(encoding="utf-8") for each in said] == [True, True]
+
+
+def test_a_tail_of_few_calls_is_told_as_such() -> None:
+    assert table.notes(made_up("few", levels=(1, 4, 16))) == [
+        "At 1, 4 fewer than 100 calls were complete: p99 is about the slowest one."
+    ]
 
 
 def test_runs_without_a_common_level_cannot_be_compared(tmp_path: Path) -> None:

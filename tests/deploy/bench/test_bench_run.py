@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy.bench import runfile
+from deploy.bench.http1 import Pool
 from deploy.bench.runfile import Run
 from tests.deploy.bench.fake_openai import Fake, Script, fake_openai
 from tests.deploy.bench.running import KEY, QUICK, bench, measured, started
@@ -154,6 +158,32 @@ def test_a_run_without_any_answer_is_a_failure_with_a_report(tmp_path: Path) -> 
     with fake_openai(Script(status=503)) as fake:
         run = measured(tmp_path, fake.url, "--concurrency", "1", "--requests", "2", code=1)
     assert run.summaries[0].errors == {"http_503:scripted": 2}
+
+
+def test_a_host_is_called_at_the_address_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = socket.getaddrinfo
+
+    def both(host: str, port: int, *more: Any, **options: Any) -> list[Any]:
+        found = looked_up("127.0.0.1", port, *more, **options)
+        # As most machines have it for `localhost`, whatever this one says: where nobody listens comes first.
+        return [(*each[:4], ("127.0.0.2", port)) for each in found] + found if host == "localhost" else found
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+
+    async def connected() -> list[bool]:
+        pool = Pool(f"http://localhost:{port}", time.perf_counter, tls=None, connect_timeout_s=WAIT_S)
+        taken = [await pool.take() for _ in range(3)]
+        found = [each.usable for each in taken]
+        for each in taken:
+            pool.give_back(each)
+        await pool.aclose()
+        return found
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert asyncio.run(connected()) == [True, True, True]
+    with pytest.raises(ConnectionRefusedError):
+        asyncio.run(connected())
 
 
 def test_nobody_listening_is_told_at_once() -> None:
@@ -340,6 +370,7 @@ BAD = [
     pytest.param([*URL, "--rate", "1", "--body", "[]"], "--body: it is no JSON object", id="no object"),
     pytest.param([*URL, "--rate", "1", "--body", '{"stream":1}'], "--body: stream cannot be set here", id="taken"),
     pytest.param([*URL, "--rate", "1", "--slo", "x=1"], "--slo: 'x=1' is not NAME=DURATION", id="no level"),
+    pytest.param([*URL, "--rate", "1", "--slo", "ttft=1s,e2e=2s", "--no-stream"], "have no ttft", id="no first token"),
     pytest.param([*URL, "--rate", "1", "--image-size", "big"], "--image-size: 'big' is not", id="no size"),
     pytest.param([*URL, "--rate", "1", "--json", "/nowhere/x"], "--json: /nowhere/x cannot be written", id="no folder"),
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,40 @@ def test_wrong_credentials_end_the_run_with_what_aws_says(local: Local) -> None:
 def test_missing_credentials_are_told() -> None:
     result = bench("run", "--endpoint", "e", "--region", "us-east-1", "--concurrency", "1", code=1)
     assert "no AWS credentials were found" in result.output
+
+
+def test_a_role_that_may_not_be_assumed_is_told(tmp_path: Path) -> None:
+    profile = tmp_path / "config"
+    profile.write_text(
+        "[profile p]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = s\n"
+        "[profile s]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = secret\n"
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Denies) as sts:
+        threading.Thread(target=sts.serve_forever).start()
+        environment = {
+            "AWS_CONFIG_FILE": str(profile),
+            "AWS_PROFILE": "p",
+            "AWS_ENDPOINT_URL_STS": f"http://127.0.0.1:{sts.server_address[1]}",
+        }
+        where = ("--endpoint", "e", "--region", "us-east-1", "--concurrency", "1")
+        result = bench("run", *where, code=1, **environment)
+        sts.shutdown()
+    assert "Error: AWS credentials: An error occurred (AccessDenied)" in result.output
+
+
+class _Denies(BaseHTTPRequestHandler):
+    """STS for somebody who may not assume the role."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
+        self.send_response(403)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: tests look at what the command prints."""
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,11 @@ def test_goodput_leaves_out_what_misses_any_part_of_the_service_level() -> None:
     assert found.goodput_share == pytest.approx(1 / 3)
 
 
+def test_calls_that_never_began_kept_to_no_service_level() -> None:
+    found = summary(stage(call(0, 0.2, 1.2, 1.3), never_begun=3), {"ttft": 0.5})
+    assert found.goodput_share == 0.25
+
+
 def test_without_a_service_level_there_is_no_goodput() -> None:
     assert summary(stage(call(0, 1, 2, 3))).goodput_per_s is None
 

@@ -80,6 +80,12 @@ def test_the_linter_would_complain(tmp_path: Path) -> None:
     assert "'task' is not one of" in done.stdout
 
 
+def test_an_update_leaves_the_number_of_tasks_to_scaling(plain: Template) -> None:
+    # With a count in the template, a new image under load would begin with ending most tasks.
+    assert "DesiredCount" not in plain.resources["Service"]
+    assert plain.resources["Scaling"]["MinCapacity"] == 2
+
+
 def test_cloudformation_takes_it_inline() -> None:
     # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
     assert TEMPLATE.stat().st_size <= 51_200

@@ -23,6 +23,8 @@ IAM = ROOT / "deploy/stack/iam"
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/invoke"
+OBJECTS = "arn:aws:s3:::my-bucket/my-prefix/*"
+STREAM = f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/my-stream"
 OPERATIONS = {
     "InvokeEndpoint": ["sagemaker:InvokeEndpoint"],
     # Its page asks for InvokeEndpoint, the list of IAM's actions has one of its own: both have to be there.
@@ -82,6 +84,8 @@ def task_role(**parameters: str) -> list[dict[str, Any]]:
 
 def everything() -> list[dict[str, Any]]:
     return task_role(
+        UsageObjectsArn=OBJECTS,
+        UsageStreamArn=STREAM,
         EndpointArns=",".join(arn("endpoint", name) for name in ("plain", "parts", "foreign")),
         InferenceComponentArns=arn("inference-component", "part"),
         AssumableRoleArns=ROLE,
@@ -134,6 +138,9 @@ def test_a_role_for_less_allows_less(recorded: set[Call], parameters: dict[str, 
         pytest.param(Call("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/admin"), id="another role"),
         pytest.param(Call("secretsmanager:GetSecretValue", GIVEN["ConfigSecretArn"]), id="the configuration"),
         pytest.param(Call("logs:PutLogEvents", "<Logs.Arn>"), id="the log"),
+        pytest.param(Call("s3:GetObject", "arn:aws:s3:::my-bucket/my-prefix/key"), id="reading usage"),
+        pytest.param(Call("s3:PutObject", "arn:aws:s3:::my-bucket/other/key"), id="another prefix"),
+        pytest.param(Call("firehose:PutRecordBatch", f"{STREAM}-2"), id="another stream"),
         pytest.param(Call("s3:GetObject", "arn:aws:s3:::any/key"), id="anything else"),
     ],
 )
@@ -188,6 +195,32 @@ def test_the_policy_file_allows_what_the_task_role_does() -> None:
     }
     written = task_role(**named)[0]["Statement"]
     assert [statement | {"Resource": _list(statement["Resource"])} for statement in written] == policy["Statement"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(Call("s3:PutObject", "arn:aws:s3:::my-bucket/my-prefix/2026/key"), id="objects of one prefix"),
+        pytest.param(Call("firehose:PutRecordBatch", STREAM), id="one stream"),
+    ],
+)
+def test_usage_is_sent_only_where_that_is_asked_for(call: Call) -> None:
+    assert allows(everything(), call)
+    assert not allows(task_role(), call)
+    assert allows([document("send-usage.json")], call)
+
+
+def test_the_policy_file_for_usage_is_the_task_roles() -> None:
+    policies = task_role(UsageObjectsArn=OBJECTS, UsageStreamArn=STREAM)[1:3]
+    assert [each for policy in policies for each in policy["Statement"]] == document("send-usage.json")["Statement"]
+
+
+@pytest.mark.parametrize(
+    "arn", ["arn:aws:s3:::*", "arn:aws:s3:::my-bucket", "arn:aws:s3:::my-bucket/*/x/*", "arn:aws:s3:::my-bucket/a*"]
+)
+def test_usage_goes_below_one_prefix_and_nowhere_else(arn: str) -> None:
+    with pytest.raises(AssertionError):
+        task_role(UsageObjectsArn=arn)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +285,8 @@ def test_the_judge_refuses_what_it_does_not_know(statement: dict[str, Any]) -> N
 
 def test_every_action_named_exists() -> None:
     known = json.loads(resources.files("cfnlint.data.AdditionalSpecs").joinpath("Policies.json").read_text())
-    roles = Template(TEMPLATE, **GIVEN, AssumableRoleArns=ROLE).of_type("AWS::IAM::Role").values()
+    given = GIVEN | {"AssumableRoleArns": ROLE, "UsageObjectsArn": OBJECTS, "UsageStreamArn": STREAM}
+    roles = Template(TEMPLATE, **given).of_type("AWS::IAM::Role").values()
     policies = [each["PolicyDocument"] for role in roles for each in role["Policies"]]
     named = {
         action for policy in policies for statement in policy["Statement"] for action in _list(statement["Action"])

@@ -12,9 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import botocore.session
 import httpx
 import pytest
 
+from deploy.local import DEMO_KEY
 from deploy.local.engine import build as engine
 from deploy.stack.image import AWS_SERVICES, NEVER_IMPORTED
 from tests.deploy.stack.containers import WAIT_S, environment, exit_code, free_port, running
@@ -91,6 +93,14 @@ def test_descriptions_of_other_services_are_gone_and_those_in_use_are_there(imag
     # `signin` came with a later release of botocore.
     assert {path.name for path in data.iterdir() if path.is_dir()} == AWS_SERVICES - {"signin"}
     assert (data / "endpoints.json").is_file()
+    # Credentials and usage: what is left is enough for clients of all of them.
+    session = botocore.session.Session({"data_path": ("data_path", None, None, None)})
+    session.get_component("data_loader").search_paths[:] = [str(data)]
+    for service in ("sts", "sso", "sso-oidc", "sagemaker-runtime", "s3", "firehose"):
+        client = session.create_client(
+            service, region_name="us-east-1", aws_access_key_id=DEMO_KEY.id, aws_secret_access_key=DEMO_KEY.secret
+        )
+        assert client.meta.service_model.service_name == service
 
 
 def test_every_module_is_compiled_as_it_cannot_be_later(image: Build) -> None:

@@ -94,6 +94,13 @@ def test_everything_is_in_one_namespace_that_lets_in_restricted_pods_only(exampl
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
+def test_an_update_waits_until_the_load_balancer_calls_new_pods(example: list[Manifest]) -> None:
+    assert only(example, "Ingress")["metadata"]["annotations"]["alb.ingress.kubernetes.io/target-type"] == "ip"
+    labels = only(example, "Namespace")["metadata"]["labels"]
+    assert labels["elbv2.k8s.aws/pod-readiness-gate-inject"] == "enabled"
+    assert only(example, "Deployment")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
 def test_what_selects_pods_selects_these(example: list[Manifest]) -> None:
     labels = only(example, "Deployment")["spec"]["template"]["metadata"]["labels"]
     selectors = [
