@@ -47,7 +47,8 @@ class Aws:
         self._config = Config(
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS}, user_agent_extra="lmi-deploy"
         )
-        self._region = region
+        # boto3 itself reads AWS_DEFAULT_REGION alone; the other tools of AWS' go by this one first.
+        self._region = region or self._environ.get("AWS_REGION") or None
         self._hidden: set[str] = set()
 
     @functools.cached_property
@@ -80,7 +81,10 @@ class Aws:
 
     @property
     def region(self) -> str:
-        return str(self.sagemaker.meta.region_name)
+        name = self.sagemaker.meta.region_name
+        if not name:  # a variable that is set to nothing
+            raise NoRegionError
+        return str(name)
 
     def secret(self, ref: SecretRef) -> str:
         """Return what a secret is; from then on no text of this object holds it.

@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from deploy import images
-from deploy.aws import Aws, DeployError
+from deploy.aws import Aws, DeployError, plain
 from deploy.cli_parts import Failure, manifest_argument
 from deploy.export import export
 from deploy.importing import CannotImport, Imported, imported
@@ -35,8 +35,10 @@ def export_command(file: Path, region: str | None) -> None:
         if manifest.region is None and region is None:
             region = Aws().region
         click.echo(export(manifest, region), nl=False)
-    except (ManifestError, BotoCoreError) as error:
+    except ManifestError as error:
         raise Failure(str(error)) from None
+    except BotoCoreError as error:
+        raise Failure(plain(error)) from None
 
 
 def _container(context: click.Context, parameter: click.Parameter, value: str | None) -> Container | None:

@@ -157,6 +157,8 @@ def _model(name: str, group: list[Entry], aliases: list[str], attempts: int | No
         model["attempts"] = max(tries)
     shares = [entry.share for entry in group]
     weights = _weights(shares) if any(shares) else [1] * len(group)
+    if not all(weights):
+        notes.add(f"{name}: entries without weight, rpm or tpm get none of its calls (weight 0), as in LiteLLM")
     model["deployments"] = [
         {**entry.deployment, **({"weight": weight} if weight != 1 else {})}
         for entry, weight in zip(group, weights, strict=True)

@@ -41,8 +41,8 @@ _REASONS = {
     "aws_session_name": "sessions have a name of the gateway's own",
     "aws_profile_name": "the gateway takes its credentials from its environment: AWS_PROFILE",
     "hf_model_name": "containers make prompts of chats by themselves",
-    "rpm": "it stays as the share of calls; limits are `limits` of keys, teams and models",
-    "tpm": "it stays as the share of calls; limits are `limits` of keys, teams and models",
+    "rpm": "limits are `limits` of keys, teams and models; only the share of calls is made of it",
+    "tpm": "limits are `limits` of keys, teams and models; only the share of calls is made of it",
 }
 
 

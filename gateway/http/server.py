@@ -48,8 +48,8 @@ def run(config: Config, path: Path | None = None) -> int:
     try:
         listener = _bind(settings.host, settings.port)
     except OSError as error:
-        hint = "; --port chooses another" if error.errno == errno.EADDRINUSE else ""
-        print(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}{hint}", file=sys.stderr)
+        told = _not_bound(error, "--port")
+        print(f"cannot listen on {settings.host}:{settings.port}: {told}", file=sys.stderr)
         return 1
     admin, inside = None, Inside(_url(listener))
     if settings.admin_port is not None:
@@ -60,7 +60,8 @@ def run(config: Config, path: Path | None = None) -> int:
         except OSError as error:
             listener.close()
             where = f"{settings.admin_host}:{settings.admin_port}"
-            print(f"cannot listen on {where} for the administration: {error.strerror}", file=sys.stderr)
+            told = _not_bound(error, "admin_port")
+            print(f"cannot listen on {where} for the administration: {told}", file=sys.stderr)
             return 1
         admin.start()
     try:
@@ -68,6 +69,12 @@ def run(config: Config, path: Path | None = None) -> int:
     finally:
         if admin is not None:
             admin.stop()
+
+
+def _not_bound(error: OSError, chooser: str) -> str:
+    """Say why there is no listener, and what chooses another port if that helps."""
+    hint = f"; {chooser} chooses another" if error.errno == errno.EADDRINUSE else ""
+    return f"{error.strerror}{hint}"
 
 
 def _serve(config: Config, path: Path | None, listener: socket.socket, inside: Inside) -> int:

@@ -357,7 +357,7 @@ def test_dark_follows_the_system_unless_told_otherwise(page: Page) -> None:
     assert background(page) == "rgb(15, 20, 24)"
     theme = page.get_by_role("button", name=re.compile("^Colours"))
     theme.click()
-    expect(theme).to_have_text("Light")
+    expect(theme).to_have_text("Colours: light")
     assert background(page) == "rgb(244, 246, 247)"
     page.emulate_media(color_scheme="light")
     theme.click()
@@ -378,7 +378,7 @@ def test_it_is_worked_without_a_mouse(browser: Browser, gateway: Gateway) -> Non
         for _ in range(3):
             page.keyboard.press("Tab")
             walked.append(focused(page))
-        assert walked == ["Skip to the content", "Auto", "admin-key"]
+        assert walked == ["Skip to the content", "Colours: auto", "admin-key"]
         page.keyboard.type(ADMIN)
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()

@@ -135,6 +135,17 @@ def test_variables_stand_for_what_they_hold() -> None:
     assert ours.file["models"][0]["deployments"][0]["region"] == "eu-south-1"
 
 
+def test_an_entry_that_gets_no_calls_beside_another_is_told_of() -> None:
+    result = convert(entry(rpm=600), entry())
+    assert [served.get("weight", 1) for served in result.file["models"][0]["deployments"]] == [1, 0]
+    assert result.notes == [
+        "model_list[0] (llama).rpm: left out; limits are `limits` of keys, teams and models; "
+        "only the share of calls is made of it",
+        "llama: entries without weight, rpm or tpm get none of its calls (weight 0), as in LiteLLM",
+    ]
+    assert convert(entry(), entry()).notes == []
+
+
 LEFT_OUT: dict[str, tuple[Any, str]] = {
     "another provider": (entry(model="azure/gpt-4o"), "it is not SageMaker's"),
     "a wildcard": (entry("sagemaker/all", "sagemaker/*"), "endpoint: expected an AWS name"),

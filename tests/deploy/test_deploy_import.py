@@ -306,3 +306,13 @@ def test_export_prints_the_gateways_entry(cloud: Cloud) -> None:
         ],
         "adapters": [{"name": "shared-small-law", "inference_component": "shared-small-law"}],
     }
+
+
+@pytest.mark.parametrize("command", ["export", "plan"])
+def test_a_region_comes_from_either_variable_or_its_lack_is_told(cloud: Cloud, command: str) -> None:
+    nameless = COMPONENTS.replace("region: us-east-1\n", "")
+
+    assert cloud.run(nameless, command, AWS_DEFAULT_REGION="").code == 0
+    assert cloud.run(nameless, command, AWS_REGION="").code == 0
+    ran = cloud.run(nameless, command, AWS_REGION="", AWS_DEFAULT_REGION="")
+    assert (ran.code, ran.err) == (1, "no AWS region is set: name it in the manifest, with --region or as AWS_REGION\n")

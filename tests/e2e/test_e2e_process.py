@@ -17,7 +17,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from deploy.local.engine import build
 from tests.support.processes import until, workers
-from tests.support.stack import KEY, Local, config, model, running_gateway, running_local
+from tests.support.stack import KEY, Local, config, digest, model, running_gateway, running_local
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
 COUNT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "count to 40"}]
@@ -124,11 +124,19 @@ def accepts(port: int) -> bool:
     return True
 
 
-def test_a_taken_port_is_one_clear_line(local: Local, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("port", ": Address already in use; --port chooses another"),
+        ("admin_port", " for the administration: Address already in use; admin_port chooses another"),
+    ],
+)
+def test_a_taken_port_is_one_clear_line(local: Local, tmp_path: Path, setting: str, told: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         path = tmp_path / "gateway.yaml"
-        path.write_text(str(config(local.url, *MODELS, port=port)).replace("'", '"'))
+        settings = {"admin_key_digest": digest(KEY), setting: port}
+        path.write_text(str(config(local.url, *MODELS, **settings)).replace("'", '"'))
         ended = subprocess.run(
             [sys.executable, "-m", "gateway", "serve", "--config", str(path)],
             capture_output=True,
@@ -137,8 +145,7 @@ def test_a_taken_port_is_one_clear_line(local: Local, tmp_path: Path) -> None:
             check=False,
         )
 
-        assert ended.returncode == 1
-        assert ended.stderr == f"cannot listen on 127.0.0.1:{port}: Address already in use; --port chooses another\n"
+        assert (ended.returncode, ended.stderr) == (1, f"cannot listen on 127.0.0.1:{port}{told}\n")
 
 
 def test_readiness_says_which_credentials_are_missing(local: Local) -> None:

@@ -67,7 +67,7 @@ async function enter() {
   };
   say(byId('login-error'), '');
   showSection();
-  byId('main').focus();
+  byId('main').focus({ preventScroll: true });
   const history = await ask('/admin/live/history');
   if (run !== page.run) return;
   if (history.ok) history.body.samples.forEach((sample) => page.samples.add(sample));
@@ -135,7 +135,7 @@ function setTheme(name) {
   if (value) document.documentElement.dataset.theme = value;
   else delete document.documentElement.dataset.theme;
   localStorage.setItem(THEME, value);
-  say(byId('theme'), word);
+  say(byId('theme'), `Colours: ${word.toLowerCase()}`);
   byId('theme').setAttribute('aria-label', `Colours: ${said}`);
 }
 

@@ -36,7 +36,9 @@ export class Chart {
 
   // `series`: for each line its [at, value], oldest first; `now` is the right edge.
   show(series, now) {
-    const top = rounded(Math.max(0, ...series.flat().map(([, value]) => value ?? 0)));
+    let top = rounded(Math.max(0, ...series.flat().map(([, value]) => value ?? 0)));
+    // Where only whole numbers are told, half of one would be told as another one.
+    if (this.unit(top / 2) === this.unit(top)) top *= 2;
     const width = this.fit();
     const x = (at) => LEFT + (width - LEFT) * (1 - (now - at) / WINDOW_S);
     const y = (value) => 4 + (HEIGHT - BOTTOM) * (1 - value / top);
