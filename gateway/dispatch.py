@@ -232,7 +232,7 @@ def fetch_as_stream(model: ServedModel, call: Call) -> bool:
 
 def _traceparent(record: CallRecord) -> str | None:
     """Return what a container may be told of the trace that its attempt belongs to."""
-    return None if record.trace is None else traceparent_of(record.trace, record.attempts)
+    return None if record.trace is None else traceparent_of(record.trace, len(record.tries) + 1)
 
 
 def _encode(lane: Lane, call: Call, *, stream: bool) -> bytes:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -174,7 +175,7 @@ def families(inside: Inside) -> Iterable[Metric]:
     tries = TRIES
     while True:
         note, merged = note_of(inside.folder), None
-        with contextlib.suppress(FileNotFoundError):  # of a worker that has ended since
+        with contextlib.suppress(FileNotFoundError, struct.error):  # of a worker that has ended since, or just begins
             files = [str(path) for path in note.files(inside.folder)]
             merged = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # no annotation
         if merged is not None and note == note_of(inside.folder):

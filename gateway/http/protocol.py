@@ -43,12 +43,14 @@ class Listener(Protocol):
 class GatewayProtocol(ArrivingProtocol):
     """One caller's connection."""
 
-    __slots__ = ("_chunked", "_eof", "_listener", "_unread_timer", "active")
+    __slots__ = ("_chunked", "_eof", "_listener", "_unread_timer", "active", "refused")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.active: RequestResponseCycle | None = None
         """The request being answered; with pipelining not the newest one, which is `cycle`."""
+        self.refused: GatewayError | None = None
+        """What the request being answered was answered with below the application."""
         self._listener: Listener | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self._eof = False
@@ -292,6 +294,7 @@ class GatewayProtocol(ArrivingProtocol):
             if active.response_started:
                 self.transport.close()
                 return
+            self.refused = error
             active.disconnected = True
             active.response_started = active.response_complete = True
             active.message_event.set()

@@ -144,12 +144,16 @@ class GeneratingRoute:
             self._refuse(from_adapter(error), record, connection, relay, permit)
         except asyncio.CancelledError:
             # Either the caller has left, which cancels this task, or the server is stopping: then it is still there.
-            record.code = "cancelled"
-            record.ending = Ending.CANCELLED if record.stream else ""
-            if relay is not None and relay.error is not None:  # the status had been sent: so has an error event
-                record.code, record.status, record.ending = relay.error.code, 200, relay.ending or ""
-            elif self._running.stopping and connection.answerable:
-                self._refuse(ShuttingDown("The gateway is shutting down."), record, connection, relay, permit)
+            if relay is not None and relay.started and relay.ending is not None:
+                self._stream_over(record, permit, relay)
+            elif connection.refused is not None:  # below HTTP, while the body was read
+                record.code, record.status = connection.refused.code, connection.refused.status
+                record.bytes_out = len(connection.refused.body())
+            else:
+                record.code = "cancelled"
+                record.ending = Ending.CANCELLED if record.stream else ""
+                if self._running.stopping and connection.answerable:
+                    self._refuse(ShuttingDown("The gateway is shutting down."), record, connection, relay, permit)
         except Exception as error:
             log.error("unexpected error", exc_info=error, extra={"request_id": record.request_id})
             self._refuse(InternalError(INTERNAL), record, connection, relay, permit)
@@ -197,7 +201,7 @@ class GeneratingRoute:
         relay.then(functools.partial(self._stream_over, record, permit))
         send_status()
 
-    def _stream_over(self, record: CallRecord, permit: Permit, relay: Relay) -> None:
+    def _stream_over(self, record: CallRecord, permit: Permit | None, relay: Relay) -> None:
         self._running.streams.discard(relay)
         record.status = 200
         record.ending = relay.ending or ""
@@ -244,13 +248,11 @@ class GeneratingRoute:
         relay: Relay | None,
         permit: Permit | None,
     ) -> None:
-        record.code, record.detail = error.code, error.detail
         if relay is not None and relay.started:
-            record.status, record.ending = 200, relay.ending or Ending.FAILED
-            record.bytes_out = relay.bytes_out
-            self._ended(record, permit)
+            relay.then(functools.partial(self._stream_over, record, permit))
             relay.fail(error)
             return
+        record.code, record.detail = error.code, error.detail
         record.ending = Ending.FAILED if record.stream else ""
         record.status, headers, body = self._face.refusal(error, record)
         record.bytes_out = len(body)

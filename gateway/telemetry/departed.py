@@ -8,15 +8,19 @@ finds another note at the end than at the beginning reads again (`shared.py`).
 from __future__ import annotations
 
 import os
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
+from gateway.telemetry.recent import ring_path
 from gateway.telemetry.shared import NOTE, RESTARTS, Note, forget_the_dead, note_of, read_values
 
 SUMMED = ("counter", "histogram")
+KEPT_RINGS = 8
+"""Of the last calls of so many workers: the newest that died."""
 
 
 class Departed:
@@ -25,6 +29,8 @@ class Departed:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._count = 0
+        self._rings: deque[tuple[Path, int]] = deque()
+        """Of those that have died, and when they last changed: another worker may come to have the same id."""
 
     def take(self, *pids: int) -> None:
         """Count workers that are replaced, and take over what they have counted. They must have ended."""
@@ -34,6 +40,18 @@ class Departed:
         name, text = RESTARTS
         key = mmap_key(name, f"{name}_total", [], [], text)
         _write(self._folder / f"counter_{os.getpid()}.db", {key.encode(): float(self._count)})
+        self._forget_calls(pids)
+
+    def _forget_calls(self, pids: tuple[int, ...]) -> None:
+        """Remove the last calls of those that have died long ago: else they would take the place of the living's."""
+        for pid in pids:
+            path = ring_path(self._folder, pid)
+            if path.exists():
+                self._rings.append((path, path.stat().st_mtime_ns))
+        while len(self._rings) > KEPT_RINGS:
+            path, changed = self._rings.popleft()
+            if path.exists() and path.stat().st_mtime_ns == changed:
+                path.unlink()
 
     def _fold(self, pids: tuple[int, ...]) -> None:
         folder, before = self._folder, note_of(self._folder)

@@ -104,7 +104,7 @@ def line_of(record: CallRecord, now: float) -> CallLine:
         record.stream,
         record.code,
         record.status,
-        record.attempts,
+        record.attempts if record.lane else 0,
         record.bytes_in,
         record.bytes_out,
         milliseconds(record.seconds),
@@ -126,8 +126,7 @@ def line_of(record: CallRecord, now: float) -> CallLine:
         line.sagemaker_ms = milliseconds(record.head_s)
     if record.stream:
         if first_event_s is not None:
-            line.first_token_ms = milliseconds(first_event_s)
-        line.decoding_ms = milliseconds(record.decoding_s)
+            line.first_token_ms, line.decoding_ms = milliseconds(first_event_s), milliseconds(record.decoding_s)
         line.events, line.dropped, line.ending = record.events, record.dropped, record.ending
     if tries:
         line.upstream_status = tries[-1].status

@@ -24,7 +24,7 @@ SLOTS = 512
 SLOT_BYTES = 2048
 """Of a call's line and its head; longer ones are kept without their attempts and details."""
 NEW_RINGS = 64
-"""Of more processes than these, only the newest are read: others have ended long ago."""
+"""Of more processes than these, only those that began last are read; `departed.py` keeps few of those that died."""
 
 _RING = struct.Struct("<8sIIQQ")
 """Of a ring: a mark, the slots, their size, the number of the newest call, and the same with every bit turned."""
@@ -134,9 +134,9 @@ def rings_of(folder: Path) -> Iterator[tuple[int, mmap.mmap]]:
             continue
 
 
-def ring_path(folder: Path) -> Path:
-    """Return where this process' ring belongs."""
-    return folder / f"calls_{os.getpid()}.ring"
+def ring_path(folder: Path, process: int | None = None) -> Path:
+    """Return where a process' ring belongs; this one's, if not another's."""
+    return folder / f"calls_{process or os.getpid()}.ring"
 
 
 def _age(path: Path) -> float:

@@ -146,9 +146,10 @@ class UsageRecords:
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Write what is left, for as long as that, and tell of what could not be."""
-        self._closing.set()
-        self._now.set()
-        self._some.set()
+        with self._lock:  # or the thread, which has just seen that there is more time, would take these back
+            self._closing.set()
+            self._now.set()
+            self._some.set()
         self._thread.join(timeout_s)
         self._destination.abort()
         with self._lock:

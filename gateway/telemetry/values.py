@@ -67,7 +67,7 @@ class SharedSlot(Slot):
         _shared.add(self)
 
     def locate(self) -> None:
-        """Find the number's place: at first, and again in a process that was forked."""
+        """Find the number's place: at first, and again in a process that was forked and counts."""
         self._value.get()  # prometheus-client notices here that the process is another, and takes files of its own
         file = self._value._file
         position = file._positions[self._value._key]
@@ -95,10 +95,31 @@ def _view_of(file: Any, position: int) -> memoryview[float]:
 
 
 def _after_fork() -> None:
+    """Let the first update, if there is one, find the places anew.
+
+    uvloop comes here in each process that it starts, which is about to be another program: files that were made here
+    would count as a worker's, its gauges 0, and meanwhile the event loop that has started it stands still.
+    """
+    SharedSlot.add, SharedSlot.set = _add_first, _set_first  # type: ignore[method-assign]  # so that it costs others nothing
+
+
+def _add_first(self: SharedSlot, amount: float) -> None:
+    _locate_all()
+    self.add(amount)
+
+
+def _set_first(self: SharedSlot, value: float) -> None:
+    _locate_all()
+    self.set(value)
+
+
+def _locate_all() -> None:
+    SharedSlot.add, SharedSlot.set = _ADD, _SET  # type: ignore[method-assign]  # likewise
     for slot in _shared:
         slot.locate()
 
 
+_ADD, _SET = SharedSlot.add, SharedSlot.set
 os.register_at_fork(after_in_child=_after_fork)
 
 

@@ -10,6 +10,7 @@ https://man7.org/linux/man-pages/man7/pipe.7.html
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import stat
@@ -43,14 +44,15 @@ class LineWriter:
         self._tell = tell
         # Each write means two changes between threads: the fewer there are, the less calls pay for the log.
         self._most_bytes = WHOLE_BYTES if shared and not stat.S_ISREG(os.fstat(fd).st_mode) else BATCH_BYTES
-        self._lock = threading.Lock()
+        # What is collected as garbage may log, in whatever thread and at whatever point: in the midst of `put`, too.
+        self._lock = threading.RLock()
         self._lines: list[bytes] = []
         self._pending_bytes = 0
         """Of what waits, and what is being written."""
         self._lost = 0
         self._closed = False
-        self._some = threading.Event()
-        self._now = threading.Event()
+        self._some = _Signal()
+        self._now = _Signal()
         self.on_drop: Callable[[int], None] | None = None
         """Told of every number of lines that were dropped, from whatever thread."""
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -66,7 +68,7 @@ class LineWriter:
             else:
                 first = not self._lines
                 self._lines.append(line)
-                self._pending_bytes = waiting
+                self._pending_bytes += size
                 if first:
                     self._some.set()
                 if urgent or waiting >= BATCH_BYTES:
@@ -128,6 +130,25 @@ class LineWriter:
             self._lost += count
         if self.on_drop is not None:
             self.on_drop(count)
+
+
+class _Signal:
+    """Wakes the one thread that waits for it. Unlike an Event it may be set by what interrupts its own setting."""
+
+    def __init__(self) -> None:
+        self._unset = threading.Lock()
+        self._unset.acquire()
+
+    def set(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is set
+            self._unset.release()
+
+    def clear(self) -> None:
+        self._unset.acquire(blocking=False)
+
+    def wait(self, timeout_s: float = -1) -> None:
+        """Return once it was set, or after that long; it is unset then."""
+        self._unset.acquire(timeout=timeout_s)
 
 
 def pieces(lines: Iterable[bytes], most_bytes: int) -> Iterator[tuple[int, bytes]]:

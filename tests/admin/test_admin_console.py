@@ -17,6 +17,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from gateway.admin import live
 from gateway.admin.live import MAX_CALLS, SERIES, Live, newest
 from gateway.admin.pages import POLICY, Assets
 from gateway.admin.server import admin_app, reached
@@ -26,6 +27,7 @@ from gateway.http.inside import Inside
 from gateway.limits.memory import MemoryLimits
 from gateway.limits.setup import wall_ms
 from gateway.telemetry.recent import RecentCalls
+from gateway.telemetry.shared import Note, note_of
 
 KEY = new_key()
 OPEN = {"authorization": f"Bearer {KEY}"}
@@ -303,3 +305,20 @@ if sys.argv[1] == "stay":
         alive.communicate()
     assert metrics["attempts"]["series"] == [[["ok", "e", "llama"], 2.0]]
     assert metrics["in_flight"]["series"] == [[[], 1.0]]
+
+
+def test_a_worker_that_just_begins_its_files_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = tmp_path / "counter_4000001.db"
+    began.touch()
+    looks: list[Path] = []
+
+    def noting(folder: Path) -> Note:
+        looks.append(folder)
+        if len(looks) == 2:  # the first look at its files is over
+            began.unlink()
+        return note_of(folder)
+
+    monkeypatch.setattr(live, "note_of", noting)
+    found = list(live.families(Inside(folder=tmp_path)))
+    assert found == []
+    assert len(looks) > 2

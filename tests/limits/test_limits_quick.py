@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.limits.gcra import DAY_MS, Ledger
+from gateway.limits.gcra import DAY_MS, MINUTE_MS, Ledger
 from gateway.limits.quick import Bound, QuickLedger
-from gateway.limits.rules import Amounts, Kind, Rule, Verdict
+from gateway.limits.rules import Amounts, Kind, Rule, Taken, Verdict
 
 START_MS = 1_790_000_000_000
 RULES = (
@@ -60,6 +60,7 @@ class Twin:
         assert verdict == self.oracle.reserve(self.now, "process", rules, ask)
         if verdict.admitted:
             self.open.append((rules, verdict, ask))
+        self.same_looks()
 
     def settle(self, at: int, used: Amounts) -> None:
         if self.open:
@@ -67,6 +68,20 @@ class Twin:
             self.oracle.renew(self.now, "process", 10**12)
             self.quick.settle(self.now, self.bound.get(rules) or Bound(rules), verdict, ask, used)
             self.oracle.settle(self.now, "process", rules, verdict, ask, used)
+            self.same_looks()
+
+    def same_looks(self) -> None:
+        held = self.oracle.held()
+        for rule in RULES:
+            if rule.is_rate:
+                debt = self.oracle._debt(self.oracle._steady(self.now), rule)
+                expected = Taken(-(-debt // MINUTE_MS))
+            elif rule.is_budget:
+                budget = self.oracle._budget(self.now, rule)
+                expected = Taken(budget.used, sum(budget.reserved.values()))
+            else:
+                expected = Taken(held.get(rule.id, 0))
+            assert self.quick.taken(self.now, rule) == expected
 
     def same_counters(self) -> None:
         self.reserve(RULES, Amounts(1, 1))

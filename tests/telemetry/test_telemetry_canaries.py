@@ -23,6 +23,7 @@ from deploy.local import faults
 from deploy.local.engine import build
 from deploy.local.sigv4 import AccessKey
 from tests.support.canaries import PLANTED, Written, bodies
+from tests.support.collector import Collector, collecting
 from tests.support.redis_server import RedisServer, running_redis
 from tests.support.stack import KEY, NARROW_KEY, Local, config, digest, model, running_local
 
@@ -65,7 +66,13 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-PASSWORD = PLANTED["the password of Redis"]
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collecting() as collector:
+        yield collector
+
+
+PASSWORD, COLLECTOR = PLANTED["the password of Redis"], PLANTED["the collector's key"]
 
 
 def configuration(local: Local, redis: RedisServer, usage: Path, **settings: Any) -> dict[str, Any]:
@@ -128,7 +135,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(made: Mapping[str, Any], folder: Path, *, terminal: bool) -> Iterator[Running]:
+def running(made: Mapping[str, Any], folder: Path, *, terminal: bool, **environ: str) -> Iterator[Running]:
     path = folder / "gateway.yaml"
     path.write_text(json.dumps(made))
     said, fd = pty.openpty() if terminal else os.pipe()
@@ -143,7 +150,8 @@ def running(made: Mapping[str, Any], folder: Path, *, terminal: bool) -> Iterato
             "AWS_ACCESS_KEY_ID": "AKIACANARY",
             "AWS_SECRET_ACCESS_KEY": PLANTED["AWS' secret key"],
             "AWS_SESSION_TOKEN": PLANTED["AWS' session token"],
-        },
+        }
+        | environ,
     )
     os.close(fd)
     try:
@@ -222,6 +230,7 @@ def drive(url: str, admin_url: str, local: Local) -> dict[str, str]:
             client.post(chat, json=plain, headers={"authorization": f"Bearer {key}"})
         basic = {"authorization": f"Basic {PLANTED['an authorization header']}"}
         client.post(chat, json=plain, headers=basic)
+        client.post(chat, json=plain, headers={"traceparent": PLANTED["a traceparent that is none"]})
         with client.stream("POST", chat, json={**plain, "model": "slow", "stream": True}) as answer:
             next(answer.iter_bytes())  # and leave
         port = int(url.rpartition(":")[2])
@@ -246,23 +255,38 @@ def drive(url: str, admin_url: str, local: Local) -> dict[str, str]:
     ids=["debug as JSON", "info as JSON", "info in words", "debug in words"],
 )
 def test_nothing_that_is_written_holds_a_secret(
-    local: Local, redis: RedisServer, tmp_path: Path, level: str, terminal: bool
+    local: Local, redis: RedisServer, collector: Collector, tmp_path: Path, level: str, terminal: bool
 ) -> None:
     usage, written = tmp_path / "usage.jsonl", Written()
-    made = configuration(local, redis, usage, log_level=level)
-    with running(made, tmp_path, terminal=terminal) as gateway:
+    made = configuration(local, redis, usage, log_level=level, traces_exporter="otlp")
+    tracing = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_EXPORTER_OTLP_HEADERS": f"x-collector-key={COLLECTOR}",
+    }
+    with running(made, tmp_path, terminal=terminal, **tracing) as gateway:
         url = gateway.found(rb"\burl\"?[:=] ?\"(http[^\"]+)\"")
         admin_url = gateway.found(rb"\badmin_url\"?[:=] ?\"(http[^\"]+)\"")
         new = drive(url, admin_url, local)
         written.add("the metrics", httpx.get(f"{url}/metrics").content)
+        for path in ("live", "live/history", "limits", "about", "usage"):
+            answer = httpx.get(f"{admin_url}/admin/{path}", headers={"authorization": f"Bearer {ADMIN}"})
+            assert answer.status_code == 200, path
+            written.add("what the console shows", answer.content)
         body = {**bodies()["streamed"], "model": "slow"}
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, headers=HEADERS, timeout=20) as cut:
             next(cut.iter_bytes())
             written.add("the log", gateway.text())
     written.add("the records of usage", usage.read_bytes())
+    written.add("the spans", b"".join(collector.bodies))
     written.check(
         also=new,
-        holds={"the log": "unexpected error", "the metrics": 'code="upstream_auth"', "the records of usage": "req_"},
+        holds={
+            "the log": "unexpected error",
+            "the metrics": 'code="upstream_auth"',
+            "what the console shows": '"code":"upstream_auth"',
+            "the records of usage": "req_",
+            "the spans": "upstream_auth",
+        },
     )
     assert usage.read_text().count('"code":"ok"') >= 5
 

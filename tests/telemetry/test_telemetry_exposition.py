@@ -23,6 +23,7 @@ from gateway.telemetry.departed import Departed
 from gateway.telemetry.events import CallRecord, Gaps, Trace, Try
 from gateway.telemetry.exposition import OPENMETRICS, TEXT, Family, of_registry, text, wants_openmetrics
 from gateway.telemetry.prometheus import PrometheusTelemetry, scrape_folder
+from gateway.telemetry.recent import RecentCalls, ring_path
 from gateway.telemetry.shared import ENTRIES_A_TURN, Note, exemplars_of, forget_the_dead, of_folder
 from gateway.telemetry.values import Exemplar
 
@@ -200,6 +201,20 @@ def test_files_of_those_who_have_been_taken_over_are_not_counted_again(tmp_path:
         "counter_departed-2.db",
         "gauge_livesum_2.db",
     ]
+
+
+def test_of_the_dead_the_last_calls_of_a_few_are_kept_and_nothing_of_the_living_is_lost(tmp_path: Path) -> None:
+    departed = Departed(tmp_path)
+    living, again = 4_000_001, 4_000_002
+    for pid in (living, again):
+        RecentCalls(ring_path(tmp_path, pid), slots=1)
+    departed.take(again)
+    RecentCalls(ring_path(tmp_path, again), slots=1)  # of a new worker that has got the same id
+    for pid in range(5_000_000, 5_000_040):
+        RecentCalls(ring_path(tmp_path, pid), slots=1)
+        departed.take(pid)
+    left = {int(path.stem.partition("_")[2]) for path in tmp_path.glob("calls_*.ring")}
+    assert left == {living, again, *range(5_000_032, 5_000_040)}
 
 
 def test_a_file_that_has_only_just_been_made_is_no_trouble(tmp_path: Path) -> None:

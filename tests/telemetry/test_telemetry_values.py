@@ -108,6 +108,27 @@ else:
     assert samples(text, "h") == {'bucket{le="0.1"}': 2.0, 'bucket{le="+Inf"}': 3.0, "count": 3.0, "sum": 1.1}
 
 
+def test_a_process_that_is_only_started_leaves_no_files(tmp_path: Path) -> None:
+    """uvloop runs what is to run after a fork in what will be another program: it must not count as a worker."""
+    run(
+        """
+import asyncio, sys, uvloop
+registry = CollectorRegistry()
+Gauge("valid", "V.", registry=registry, multiprocess_mode="livemin").set(1)
+series = Slots(Counter("a_total", "A.", ["model"], registry=registry))
+series["m"].add(5.0)
+async def main():
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=-1)
+    names = sorted(path.name for path in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).iterdir())
+    assert names == [f"counter_{os.getpid()}.db", f"gauge_livemin_{os.getpid()}.db"], names
+    await other.communicate(b"\\n")
+uvloop.run(main())
+series["m"].add(1.0)
+""",
+        tmp_path,
+    )
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_alone_both_ways_of_counting_leave_the_same(seed: int) -> None:
     chance = random.Random(seed)

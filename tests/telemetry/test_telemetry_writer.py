@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -187,6 +187,34 @@ def test_closing_does_not_wait_for_ever(pipe: Pipe) -> None:
 )
 def test_pieces_end_where_lines_do(lines: list[bytes], written: list[tuple[int, bytes]]) -> None:
     assert list(pieces(lines, 8)) == written
+
+
+class Interrupted(list[bytes]):
+    """Lines among which another one comes while one is put: garbage was collected, and logged."""
+
+    def __init__(self, put: Callable[[], None]) -> None:
+        super().__init__()
+        self._put: Callable[[], None] | None = put
+
+    def append(self, line: bytes) -> None:
+        super().append(line)
+        put, self._put = self._put, None
+        if put is not None:
+            put()
+
+
+def test_what_logs_in_the_midst_of_a_line_is_written_too(pipe: Pipe) -> None:
+    writer = pipe.writer
+    writer._lines = Interrupted(lambda: writer.put(b"inner", urgent=True))
+    putting = threading.Thread(target=writer.put, args=(b"outer",), daemon=True)
+    putting.start()
+    putting.join(WAIT_S)
+    assert not putting.is_alive()
+    assert pipe.lines(b"inner") == [b"outer", b"inner"]
+    writer.put(b"last", urgent=True)
+    assert pipe.lines(b"last") == [b"last"]
+    writer.close()
+    assert writer._pending_bytes == 0
 
 
 WRITES = """

@@ -287,3 +287,29 @@ def test_closing_tries_again_what_fails_at_first(monkeypatch: pytest.MonkeyPatch
     made.take(call())
     made.close()
     assert (shelf.writes, count) == ([1, 1, 1, 1], {"written": 1})
+
+
+def test_closing_in_the_moment_that_a_batch_is_taken_is_not_overlooked() -> None:
+    """The thread has just seen that there is more time, and is about to wait for more records."""
+    shelf, count = Shelf(), Counted()
+    made = records(shelf, count, gathers_s=60.0)
+    closer, begun = threading.Thread(target=made.close), threading.Event()
+
+    class Closing(threading.Event):
+        def is_set(self) -> bool:
+            found = super().is_set()
+            if closer.ident is None and threading.current_thread() is made._thread:
+                closer.start()
+                begun.set()
+                made._some.clear()
+                made._some.wait(0.2)  # this thread has the lock: until it has let go, nothing may be said to it
+            return found
+
+    made._closing = Closing()
+    for _ in range(2):
+        made.take(call())
+    made._now.set()
+    assert begun.wait(WAIT_S)
+    closer.join(2.0)
+    assert not closer.is_alive()
+    assert (shelf.closed.is_set(), count) == (True, {"written": 2})

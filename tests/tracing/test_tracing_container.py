@@ -194,3 +194,20 @@ def test_the_header_never_grows_too_long(fields: str, message: str | None) -> No
     else:
         with pytest.raises(ConfigError, match=message):
             parse(text.encode(), "test.yaml", {})
+
+
+def test_both_questions_of_a_chats_tokens_are_below_spans_of_their_own(
+    tracing: Gateway, local: Local, collector: Collector
+) -> None:
+    before = len(local.calls)
+    response = httpx.post(
+        f"{tracing.url}/models/tokens/chat_tokenize",
+        json={"messages": [{"role": "user", "content": "hi"}]},
+        headers={"authorization": f"Bearer {KEY}", "traceparent": GOOD, "x-request-id": "both"},
+        trust_env=False,
+    )
+    assert response.status_code == 200, response.text
+    told = [str(made.header(HEADER)).partition(";")[0] for made in local.calls[before:]]
+    _, *below = collector.of("both")
+    assert told == [f"traceparent=00-{TRACE_ID}-{span.span_id}-01" for span in below]
+    assert len(set(told)) == 2
