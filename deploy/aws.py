@@ -17,12 +17,15 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 
 from deploy.resources import SecretRef
@@ -103,6 +106,10 @@ class Aws:
             self._hidden.add(value)
         if ref.json_key is not None:
             value = _member(value, ref)
+        # A file or `echo` leaves the end of a line, with which a token is none.
+        value = value.strip()
+        if not value:
+            raise DeployError(f"the secret {ref} is empty")
         self._hidden.add(value)
         return value
 
@@ -131,6 +138,8 @@ def plain(error: Exception) -> str:
             return _client_error(error)
         case NoCredentialsError() | PartialCredentialsError():
             return "no AWS credentials were found: set AWS_PROFILE, or sign in with `aws sso login` or `aws configure`"
+        case SSOError() | TokenRetrievalError() | CredentialRetrievalError():
+            return f"AWS credentials could not be had: sign in again, then run the same command ({error})"
         case NoRegionError():
             return "no AWS region is set: name it in the manifest, with --region or as AWS_REGION"
         case ProfileNotFound() | EndpointConnectionError():

@@ -19,6 +19,7 @@ from deploy.cli_files import export_command, import_command
 from deploy.cli_parts import Failure, Work, in_words, manifest_argument, patience_options, work
 from deploy.cost import read_prices
 from deploy.logs import Line, follow, lines, since_s
+from deploy.manifest import Component
 from deploy.observe import observe
 from deploy.plan import Plan
 from deploy.plan import plan as planned
@@ -98,19 +99,19 @@ def _apply(with_: Work, prices: Path | None, yes: bool, patience: Patience, call
 def _smoke(with_: Work) -> None:
     from deploy.export import export, public_names
 
-    with_.progress.say("making a call to it")
-    if smoke.has_gateway():
-        for name in public_names(with_.manifest):
+    gateway = smoke.has_gateway()
+    if not gateway:
+        with_.progress.say("lmi-gateway is not installed here: the call is made by boto3, without its transport")
+    for (_, served), name in zip(with_.manifest.served, public_names(with_.manifest), strict=True):
+        component = served.name if isinstance(served, Component) else ""
+        if component and smoke.asleep(with_.aws, component):
+            with_.progress.say(f"no call to {component}, which has no copy now")
+            continue
+        with_.progress.say(f"making a call to {component or 'it'}")
+        if gateway:
             with_.progress.say(smoke.through_gateway(export(with_.manifest, with_.aws.region), name))
-        return
-    with_.progress.say("lmi-gateway is not installed here: the call is made by boto3, without its transport")
-    components = [
-        component.name
-        for component in with_.desired.of("inference-component")
-        if "BaseInferenceComponentName" not in component.spec["Specification"]
-    ]
-    for name in components or [""]:
-        with_.progress.say(smoke.through_boto3(with_.aws, with_.endpoint, name))
+        else:
+            with_.progress.say(smoke.through_boto3(with_.aws, with_.endpoint, component))
 
 
 @main.command()

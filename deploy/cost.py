@@ -5,6 +5,7 @@ Instances alone: storage, data and requests come on top. https://aws.amazon.com/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_prices(path: Path) -> dict[str, float]:
         raise DeployError(f"{path}: expected a table of prices, such as `ml.g5.2xlarge: 1.515`")
     prices = {}
     for name, price in table.items():
-        if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
             raise DeployError(f"{path}: {name}: expected dollars per hour, such as 1.515")
         prices[str(name)] = float(price)
     return prices
@@ -86,10 +87,11 @@ def _sum(
     for endpoint, variant, count in rows:
         if "ServerlessConfig" in variant:
             continue  # costs nothing by the hour
-        instance = str(variant.get("InstanceType", "several types"))
-        price = prices.get(instance)
-        if price is None:
-            unknown.append(instance)
+        # Of a list of types, any may be what is had.
+        types = [str(one["InstanceType"]) for one in variant.get("InstancePools", [variant])]
+        unknown += [one for one in types if one not in prices]
+        each = [prices[one] for one in types if one in prices]
+        if not each:
             continue
         scaled = bounds.get(f"endpoint/{endpoint}/variant/{variant['VariantName']}")
         managed = variant.get("ManagedInstanceScaling", {})
@@ -98,5 +100,5 @@ def _sum(
             least, most = scaled.get("MinCapacity", least), scaled.get("MaxCapacity", most)
         elif managed.get("Status") == "ENABLED":
             least, most = managed.get("MinInstanceCount", least), managed.get("MaxInstanceCount", most)
-        low, high = low + least * price, high + most * price
+        low, high = low + least * min(each), high + most * max(each)
     return Cost(low, high, tuple(sorted(set(unknown))))

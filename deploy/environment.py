@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deploy import families, images, instances
+from deploy import families, images, instances, options
 from deploy.manifest import Component, Manifest
 from deploy.manifestfile import meaning
 from deploy.resources import SecretRef
@@ -29,6 +29,13 @@ MODEL_VARIABLES = {
 """Container → the variables that say which model, which revision, whether its code runs, and the hub's token."""
 PREFIXES = {"lmi": "OPTION_", "vllm": "SM_VLLM_", "tgi": ""}
 """Container → what stands before an option's or argument's name in capitals."""
+ONLY_ON = frozenset(
+    {
+        *("aggregate_engine_logging", "data_parallel_multi_port_external_lb", "disable_log_stats", "grpc", "headless"),
+        *("data_parallel_external_lb", "data_parallel_hybrid_lb", "fail_on_environ_validation"),
+    }
+)
+"""Arguments of vLLM that have no `--no-…`: they are off by themselves. vllm/engine/arg_utils.py, cli_args.py"""
 MOST_VARIABLES = 100
 LONGEST_VALUE = 1024
 
@@ -41,12 +48,18 @@ def environment_of(manifest: Manifest, served: Manifest | Component) -> dict[str
     found = _of_model(container.kind, model)
     if container.kind == "lmi":
         found["SERVING_FAIL_FAST"] = "true"
-    if container.kind == "tgi" and (count := gpus_of(manifest, served)):
+    # The image's entry point puts SM_NUM_GPUS over NUM_SHARD.
+    if container.kind == "tgi" and served.engine.get("num_shard") is None and (count := gpus_of(manifest, served)):
         found["SM_NUM_GPUS"] = str(count)
     engine = images.engine_version(container.kind, container.version)
     for name, value in _arguments(container, model, manifest, served).items():
-        if value is not None:
-            found[f"{PREFIXES[container.kind]}{name.upper()}"] = written(name, value, engine)
+        if value is None:
+            continue
+        if container.kind == "vllm" and meaning(value) is False and name not in ONLY_ON:
+            name, value = f"no_{name}", True  # the image drops what is false, and then what is on by itself stays on
+        if container.kind == "lmi" and isinstance(value, list) and len(value) == 1 and options.one_value_in_lmi(name):
+            (value,) = value
+        found[f"{PREFIXES[container.kind]}{name.upper()}"] = written(name, value, engine)
     for name, setting in served.environment.items():
         found[name] = reference(setting) if setting.value is None else str(setting.value)
     return dict(sorted(found.items()))
@@ -69,14 +82,23 @@ def _of_model(kind: str, model: Model) -> dict[str, str | SecretRef]:
 
 def _arguments(container: Container, model: Model, manifest: Manifest, served: Manifest | Component) -> dict[str, Any]:
     """Return options and arguments by name: what is recommended, and over it what the manifest says."""
-    if container.kind == "lmi":
-        return recommended(container, model, served.timeouts.loading) | served.option | served.engine
     if container.kind == "tgi":
         return served.engine
-    arguments = parsers_of(model, images.engine_version("vllm", container.version) or container.version)
-    if count := gpus_of(manifest, served):
-        arguments["tensor_parallel_size"] = count
-    return arguments | served.engine
+    if container.kind == "lmi":
+        found = recommended(container, model, served.timeouts.loading)
+    else:
+        found = parsers_of(model, images.engine_version("vllm", container.version) or container.version)
+        if count := gpus_of(manifest, served):
+            found["tensor_parallel_size"] = count
+    said = served.option | served.engine
+    for parser, switch in PARSER_SWITCHES.items():
+        # Either engine refuses to start with the switch alone: it goes with the parser.
+        if parser in said and said[parser] is None:
+            found.pop(switch, None)
+    return found | said
+
+
+PARSER_SWITCHES = {"tool_call_parser": "enable_auto_tool_choice", "reasoning_parser": "enable_reasoning"}
 
 
 def reference(secret: Secret) -> SecretRef:
@@ -108,7 +130,7 @@ def recommended(container: Container, model: Model, startup_s: int) -> dict[str,
 
 def parsers_of(model: Model, engine: str, *, reasoning_switch: bool = False) -> dict[str, Any]:
     """Return the arguments that a model's family needs for tools, thoughts and contents."""
-    family = families.of_model(model.id)
+    family = families.of_model(model.known_as)
     found: dict[str, Any] = {}
     if family and (parser := family.tool_parser(engine)):
         found |= {"enable_auto_tool_choice": True, "tool_call_parser": parser}

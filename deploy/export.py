@@ -12,6 +12,7 @@ import yaml
 from deploy import families, images
 from deploy.manifest import Component, Manifest
 from deploy.manifestfile import ManifestError, Problem, meaning
+from deploy.options import tokens
 
 _LENGTHS = ("max_model_len", "max_total_tokens")
 
@@ -49,7 +50,7 @@ def _entry(manifest: Manifest, served: Manifest | Component, region: str) -> dic
     container, model = manifest.container_of(served), served.model
     if container is None or model is None:
         raise ValueError("a manifest that was checked has both")
-    family = families.of_model(model.id)
+    family = families.of_model(model.known_as)
     entry: dict[str, Any] = {"name": _name(manifest, served)}
     if served.gateway.aliases:
         entry["aliases"] = list(served.gateway.aliases)
@@ -82,10 +83,10 @@ def context_length(served: Manifest | Component) -> int | None:
         return served.gateway.context_length
     for options in (served.option, served.engine):
         for name in _LENGTHS:
-            value = meaning(options.get(name))
-            if isinstance(value, int):
-                return value
-    family = families.of_model(served.model.id) if served.model else None
+            length = tokens(options.get(name))
+            if length is not None and length > 0:
+                return length
+    family = families.of_model(served.model.known_as) if served.model else None
     return family.context_length if family else None
 
 

@@ -29,7 +29,7 @@ class Scaling(Section):
     it."""
     max: Annotated[int, Field(ge=1)]
     """At most so many."""
-    concurrency_per_copy: Annotated[float, Field(gt=0)]
+    concurrency_per_copy: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Calls running at once that a copy is meant to have: the target that scaling keeps to."""
     scale_out_cooldown_s: Cooldown = 60
     """Seconds to wait after adding before adding again."""
@@ -81,7 +81,7 @@ class Rollback(Section):
     """Names of CloudWatch alarms that are there already."""
     server_errors_per_minute: Annotated[int, Field(ge=1)] | None = None
     """Makes an alarm of its own: more answers of 5xx than this within a minute, twice in a row."""
-    latency_s: Annotated[float, Field(gt=0)] | None = None
+    latency_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Makes an alarm of its own: a model latency above this on average over a minute, twice in a row."""
 
     def faults(self) -> Iterator[tuple[Loc, str]]:
@@ -115,5 +115,6 @@ class Update(Section):
             yield (), "all_at_once has neither percent nor count"
         if self.strategy != "all_at_once" and sized != 1:
             yield (), f"{self.strategy} needs either percent or count"
-        if self.strategy == "rolling" and self.percent is not None and self.percent < 5:
-            yield ("percent",), "batches are 5 to 50 percent of the machines"
+        least, what = {"rolling": (5, "batches"), "linear": (10, "steps")}.get(self.strategy, (1, ""))
+        if self.percent is not None and self.percent < least:
+            yield ("percent",), f"{what} are {least} to 50 percent of the machines"

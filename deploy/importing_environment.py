@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from deploy import images, options
-from deploy.environment import MODEL_VARIABLES, MOUNTED, PREFIXES, recommended, written
+from deploy.environment import MODEL_VARIABLES, MOUNTED, PREFIXES, parsers_of, recommended, written
 from deploy.manifestfile import SECRET_VALUE, Bare, meaning
 from deploy.options import lmi, tgi
 from deploy.rules import SECRET_NAME
@@ -96,6 +96,11 @@ def sections(
     # Whatever they are called: no option's value is written that may be a secret.
     secret = {name: rest.pop(name) for name in list(rest) if name in origins or _may_be_secret(name, rest[name])}
     read(container, rest, made, raised_from)
+    for part in (made.option, made.engine):
+        parser = made.option.get("tool_call_parser") or made.engine.get("tool_call_parser")
+        if part.get("enable_auto_tool_choice") is True and not parser:
+            del part["enable_auto_tool_choice"]
+            made.notes.append("enable_auto_tool_choice is left out: it needs tool_call_parser")
     made.environment |= {name: _origin(name, origins, made) for name in secret}
     made.environment |= rest
     return made
@@ -231,11 +236,18 @@ def _vllm(container: Container, rest: dict[str, str], made: Sections, raised_fro
     for variable in [name for name in rest if name.startswith("SM_VLLM_") and not SECRET_NAME.search(name)]:
         name, text = variable.removeprefix("SM_VLLM_").lower(), rest.pop(variable)
         value = True if not text else _value(name, text)
+        if name.startswith("no_") and value is True:
+            name, value = name.removeprefix("no_"), False
         fault = options.vllm_fault(name, value, container.version) or _parser_fault(name, text, container.version)
         if fault:
             made.notes.append(f"{variable}={text}: {fault}")
         else:
             made.engine[name] = value
+    engine = images.engine_version("vllm", container.version) or container.version
+    for name in ("tensor_parallel_size", *parsers_of(Model(id=made.model["id"]), engine)):
+        if name not in made.engine:
+            made.engine[name] = None
+            made.notes.append(f"engine.{name} is not set there; take its line away for what is recommended")
 
 
 def _tgi(container: Container, rest: dict[str, str], made: Sections, raised_from: int | None) -> None:

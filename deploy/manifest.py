@@ -34,6 +34,8 @@ from deploy.sections import (
     S3Uri,
     Section,
     Setting,
+    TagKey,
+    TagValue,
     Timeouts,
     Variable,
 )
@@ -102,7 +104,7 @@ class Component(Served):
     """The most it may take."""
     accelerators: Annotated[int, Field(ge=1)] | None = None
     """Whole GPUs of a copy."""
-    cpus: Annotated[float, Field(ge=0.25)] | None = None
+    cpus: Annotated[float, Field(ge=0.25, allow_inf_nan=False)] | None = None
     """CPU cores of a copy."""
     placement: Literal["spread", "binpack"] | None = None
     """Spreads copies over many machines, or fills few."""
@@ -131,7 +133,7 @@ class Manifest(Served):
     """Where the container's connections go."""
     kms_key: KmsKey | None = None
     """Encrypts the storage volume, for instance types without disks of their own."""
-    tags: dict[str, str] = Field(default_factory=dict, max_length=40)
+    tags: dict[TagKey, TagValue] = Field(default_factory=dict, max_length=40)
     """Tags of everything that can be tagged."""
     routing: Routing | None = None
     """Which machine a call goes to; by itself, any."""
@@ -139,7 +141,7 @@ class Manifest(Served):
     """Keeps calls and answers in S3."""
     update: Update | None = None
     """How a change reaches the machines."""
-    prices: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    prices: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """Instance type → what an hour of it costs, for `plan`."""
 
     @property

@@ -198,46 +198,46 @@ class _Observer:
         actions = list(pages(scaling, "describe_scheduled_actions", "ScheduledActions", **which))
         names = [policy["PolicyName"] for policy in policies] + [action["ScheduledActionName"] for action in actions]
         ours = [name.startswith(f"{owner}-") for name in names]
-        # A target holds nothing that says who made it: it is another's if all that hangs on it is.
+        # Nothing here holds a tag: it is another's where the endpoint or component is, and a target also where all that
+        # hangs on it is.
+        host = self._found.get(host_of(target["ResourceId"]))
+        may_be_ours = host is None or host.owned
         self._put(
             Found(
                 "scalable-target",
                 target["ResourceId"],
                 _as_request(scaling, "RegisterScalableTarget", target),
-                owned=any(ours) or not names,
+                owned=may_be_ours and (any(ours) or not names),
                 details={"others": not all(ours)},
             )
         )
         for policy in policies:
             spec = _as_request(scaling, "PutScalingPolicy", policy)
-            owned = policy["PolicyName"].startswith(f"{owner}-")
+            owned = may_be_ours and policy["PolicyName"].startswith(f"{owner}-")
             self._put(Found("scaling-policy", policy["PolicyName"], spec, owned, policy["PolicyARN"]))
         for action in actions:
             spec = _as_request(scaling, "PutScheduledAction", action)
-            owned = action["ScheduledActionName"].startswith(f"{owner}-")
+            owned = may_be_ours and action["ScheduledActionName"].startswith(f"{owner}-")
             self._put(Found("scheduled-action", action["ScheduledActionName"], spec, owned))
 
     def _alarms(self) -> None:
         cloudwatch = self._aws.cloudwatch
         for alarm in pages(cloudwatch, "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{self._desired.manifest}-"):
             name, arn = alarm["AlarmName"], alarm["AlarmArn"]
-            tags = self._tagged.get(arn)
-            if tags is None:
-                tags = _as_dict(cloudwatch.list_tags_for_resource(ResourceARN=arn)["Tags"])
+            tags = _as_dict(cloudwatch.list_tags_for_resource(ResourceARN=arn)["Tags"])
             details = {"state": alarm.get("StateValue"), "reason": alarm.get("StateReason")}
             owned = tags.get(OWNER_TAG) == self._desired.manifest
             spec = _as_request(cloudwatch, "PutMetricAlarm", alarm)
             self._put(Found("alarm", name, spec, owned, arn, tags, details=details))
 
     def _add(self, kind: Kind, name: str, spec: dict[str, Any], arn: str, **rest: Any) -> None:
-        tags = self._tagged.get(arn)
-        if tags is None:
-            try:
-                tags = _as_dict(pages(self._aws.sagemaker, "list_tags", "Tags", ResourceArn=arn))
-            except ClientError as error:
-                if not is_missing(error):
-                    raise
-                return  # gone between two calls
+        try:
+            # Not those of the index: a digest of yesterday would have a component changed once more, for nothing.
+            tags = _as_dict(pages(self._aws.sagemaker, "list_tags", "Tags", ResourceArn=arn))
+        except ClientError as error:
+            if not is_missing(error):
+                raise
+            return  # gone between two calls
         owned = tags.get(OWNER_TAG) == self._desired.manifest
         self._put(Found(kind, name, _masked(spec, tags, self._plain_variables()), owned, arn, tags, **rest))
 
@@ -247,6 +247,12 @@ class _Observer:
 
     def _put(self, found: Found) -> None:
         self._found[found.key] = found
+
+
+def host_of(resource_id: str) -> Key:
+    """Return what a scalable target scales."""
+    parts = resource_id.split("/")
+    return ("endpoint", parts[1]) if parts[0] == "endpoint" else ("inference-component", parts[1])
 
 
 def _masked(spec: Any, tags: Mapping[str, str], known: frozenset[tuple[str, str]]) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from deploy.cost import Cost, cost_of_desired, cost_of_observed
-from deploy.observe import Found, Observed
+from deploy.observe import Found, Observed, host_of
 from deploy.resources import (
     DIGEST_CHARACTERS,
     IDENTITY,
@@ -225,19 +225,13 @@ def _removals(wanted: Mapping[Key, Resource], observed: Observed) -> Iterator[St
     for found in leftover:
         if found.kind in ("scaling-policy", "scheduled-action") and found.spec["ResourceId"] in targets:
             continue  # goes with its target
-        if found.kind == "scalable-target" and found.name not in targets and _host_stays(found, wanted):
+        if found.kind == "scalable-target" and found.name not in targets and host_of(found.name) in wanted:
             continue  # somebody else's policies still need it
         yield Step("delete", found.kind, found.name, found=found)
 
 
 def _stands_on_another(found: Found) -> bool:
     return bool(found.spec.get("Specification", {}).get("BaseInferenceComponentName"))
-
-
-def _host_stays(target: Found, wanted: Mapping[Key, Resource]) -> bool:
-    parts = target.name.split("/")
-    host: Key = ("endpoint", parts[1]) if parts[0] == "endpoint" else ("inference-component", parts[1])
-    return host in wanted
 
 
 def _with_notes(steps: list[Step]) -> Iterator[Step]:

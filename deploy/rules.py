@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from deploy import images, instances, options
-from deploy.environment import LONGEST_VALUE, MOST_VARIABLES, PREFIXES, environment_of, gpus_of
+from deploy import families, images, instances, options
+from deploy.environment import LONGEST_VALUE, MODEL_VARIABLES, MOST_VARIABLES, PREFIXES, environment_of, gpus_of
 from deploy.export import public_names
 from deploy.manifest import Component, Manifest, Served
 from deploy.manifestfile import SECRET_VALUE, Loc, hinted, meaning
@@ -64,6 +64,8 @@ def _of_served(manifest: Manifest, served: Manifest | Component) -> Iterator[tup
     yield from found
     if manifest.network.isolation and not served.model.in_s3:
         yield ("model", "id"), "network.isolation lets nothing be fetched from the hub: put the model into S3"
+    if served.model.family and families.of_model(served.model.family) is None:
+        yield ("model", "family"), "is of no family that is known here: docs/models.md says what to set for others"
     if container.kind != "lmi":
         if served.option:
             yield ("option",), f"is for LMI: say {container.kind}'s arguments under engine"
@@ -111,7 +113,7 @@ def _of_options(container: Container, served: Served) -> Iterator[tuple[Loc, str
                 yield (where, name), fault
             elif name in served.option and where == "engine":
                 yield (where, name), "is under option as well"
-            elif SECRET_NAME.search(name) and values[name] is not None:
+            elif values[name] is not None and (SECRET_NAME.search(name) or SECRET_VALUE.search(str(values[name]))):
                 yield (where, name), "is a secret: say where it is with a variable under environment"
     engine = images.engine_version(container.kind, container.version)
     for name, kind in (("tool_call_parser", "tool_parsers"), ("reasoning_parser", "reasoning_parsers")):
@@ -134,6 +136,8 @@ def _of_settings(container: Container, served: Served) -> Iterator[tuple[Loc, st
         elif container.kind == "lmi" and name.startswith("SERVING_") and name[len("SERVING_") :] not in lmi.SERVING:
             known = [f"SERVING_{one}" for one in lmi.SERVING]
             yield loc, f"LMI has no such setting{hinted(name, known)}"
+        elif name in MODEL_VARIABLES[container.kind][:3]:
+            yield loc, "is said under model"
         elif setting.value is not None and (SECRET_NAME.search(name) or SECRET_VALUE.search(setting.value)):
             yield loc, "is a secret: say where it is, with secret or env, and not what it is"
 
@@ -147,6 +151,7 @@ def _of_environment(manifest: Manifest, served: Manifest | Component) -> Iterato
             keys = ((part, key) for part in ("option", "engine", "environment") for key in getattr(served, part))
             loc: Loc = next((one for one in keys if name.lower().endswith(one[1].lower())), ("model", "id"))
             yield loc, f"{name} would have {len(value)} characters; SageMaker takes {LONGEST_VALUE}"
+    yield from _of_what_is_set(manifest, served, found)
     count = gpus_of(manifest, served)
     for where, values in (("option", served.option), ("engine", served.engine)):
         for name in ("tensor_parallel_degree", "tensor_parallel_size", "num_shard"):
@@ -155,11 +160,48 @@ def _of_environment(manifest: Manifest, served: Manifest | Component) -> Iterato
                 yield (where, name), f"is more than the {count} GPUs there are"
 
 
+def _of_what_is_set(manifest: Manifest, served: Served, found: Mapping[str, object]) -> Iterator[tuple[Loc, str]]:
+    """Yield what the engine would refuse in what the manifest and the recommendations make together."""
+    container = manifest.container_of(served)
+    prefix = PREFIXES[container.kind] if container else ""
+    section = "option" if prefix == "OPTION_" else "engine"
+    if found.get(f"{prefix}ENABLE_AUTO_TOOL_CHOICE") == "true" and f"{prefix}TOOL_CALL_PARSER" not in found:
+        yield (section, "enable_auto_tool_choice"), "needs tool_call_parser"
+    if found.get("OPTION_ENABLE_REASONING") == "true" and "OPTION_REASONING_PARSER" not in found:
+        yield ("option", "enable_reasoning"), "needs reasoning_parser"
+    if found.get("OPTION_ASYNC_MODE") == "true" and found.get("OPTION_ROLLING_BATCH", "disable") != "disable":
+        yield ("option", "rolling_batch"), "async mode takes no other than disable: set async_mode: false with it"
+    family = families.of_model(served.model.known_as) if served.model else None
+    made_for = max(family.context_length or 0 if family else 0, served.gateway.context_length or 0)
+    for where, values in (("option", served.option), ("engine", served.engine)):
+        length = options.tokens(values.get("max_model_len"))
+        stretched = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN", *(f"{prefix}{name}" for name in _STRETCHING)} & found.keys()
+        if length and made_for and length > made_for and not stretched:
+            yield (
+                (where, "max_model_len"),
+                f"is more than the {made_for} tokens that the model is made for, so that vLLM would not start; where"
+                " its own configuration says more, say so in gateway.context_length",
+            )
+
+
+_STRETCHING = ("ROPE_SCALING", "ROPE_PARAMETERS", "HF_OVERRIDES")
+"""Arguments that let a model take more than it was made for."""
+
+
 def _of_endpoint(manifest: Manifest) -> Iterator[tuple[Loc, str]]:
     counts = {one: instances.gpus(one) for one in manifest.instances.all_types}
     shared = bool(manifest.components)
     fewest = min((count for count in counts.values() if count), default=None)
+    own_disks = [one for one in manifest.instances.all_types if one in instances.MACHINES]
+    for loc, value in ((("kms_key",), manifest.kms_key), (("instances", "volume_gb"), manifest.instances.volume_gb)):
+        if value is not None and own_disks:
+            yield loc, f"SageMaker refuses it for {own_disks[0]}, which has disks of its own, encrypted by themselves"
+    for name in manifest.tags:
+        if name.lower().startswith(("aws:", "lmi-deploy:")):
+            yield ("tags", name), f"names that begin with {name.partition(':')[0]}: are taken"
     for at, component in enumerate(manifest.components):
+        if component.accelerators is None:
+            yield ("components", at, "accelerators"), "missing: without GPUs, none of these containers starts"
         if component.accelerators and fewest and component.accelerators > fewest:
             yield ("components", at, "accelerators"), f"a machine has {fewest} GPUs"
         if component.max_memory_mb and component.max_memory_mb < component.memory_mb:

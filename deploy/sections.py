@@ -33,6 +33,7 @@ _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _REVISION = r"^[\w./-]+$"
 _RESERVATION = r"^arn:aws[a-z-]*:sagemaker:.*:ml-reservation/.+$"
 _PUBLIC = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
+_TAG = r"^[\p{L}\p{Z}\p{N}_.:/=+@-]*$"
 _SUBNET, _GROUP = r"^subnet-[0-9a-z]+$", r"^sg-[0-9a-z]+$"
 PATTERNS = {
     _NAME: "at most 63 letters, digits and hyphens, with a letter or digit at both ends",
@@ -45,6 +46,7 @@ PATTERNS = {
     _REVISION: "a commit, branch or tag",
     _RESERVATION: "the ARN of a reservation of SageMaker",
     _PUBLIC: "a model name: a letter or digit, then at most 127 letters, digits or . _ : / @ + -",
+    _TAG: "letters, digits, spaces and _ . : / = + - @",
     _SUBNET: "the id of a subnet, such as subnet-0123456789abcdef0",
     _GROUP: "the id of a security group, such as sg-0123456789abcdef0",
 }
@@ -56,6 +58,8 @@ S3Uri = Annotated[str, StringConstraints(pattern=_S3, max_length=1024)]
 KmsKey = Annotated[str, StringConstraints(pattern=_KMS, max_length=2048)]
 InstanceType = Annotated[str, StringConstraints(pattern=_INSTANCE)]
 PublicName = Annotated[str, StringConstraints(pattern=_PUBLIC)]
+TagKey = Annotated[str, StringConstraints(pattern=_TAG, min_length=1, max_length=128)]
+TagValue = Annotated[str, StringConstraints(pattern=_TAG, max_length=256)]
 Variable = Annotated[str, StringConstraints(pattern=_VARIABLE, max_length=256)]
 Seconds = Annotated[int, Field(ge=60, le=3600)]
 Options = dict[str, Any]
@@ -104,6 +108,9 @@ class Model(Section):
     """Commit, branch or tag on the hub."""
     token: Secret | None = None
     """The hub's token, for gated models."""
+    family: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    """Id on the hub of the model that this one is a copy of in S3, or was made from: its parsers, limits and modalities
+    are then known."""
     trust_remote_code: bool = False
     """Runs code that comes with the model."""
     accept_eula: bool = False
@@ -112,6 +119,10 @@ class Model(Section):
     @property
     def in_s3(self) -> bool:
         return self.id.startswith("s3://")
+
+    @property
+    def known_as(self) -> str:
+        return self.family or self.id
 
     def faults(self) -> Iterator[tuple[Loc, str]]:
         if self.in_s3:

@@ -22,6 +22,12 @@ def has_gateway() -> bool:
     return importlib.util.find_spec("gateway") is not None
 
 
+def asleep(aws: Aws, component: str) -> bool:
+    """Tell whether a component has no copy now, so that a call to it could only fail."""
+    reply = aws.sagemaker.describe_inference_component(InferenceComponentName=component)
+    return bool(reply.get("RuntimeConfig", {}).get("CurrentCopyCount") == 0)
+
+
 def through_gateway(models_file: str, model: str) -> str:
     """Return what `lmi-gateway call` says of a chat with `model` of a models file.
 

@@ -92,7 +92,7 @@ def _server(entrypoints: Path) -> Iterator[tuple[str, str]]:
 def _kind(annotation: str) -> str:
     """Return how a value is written: bool, int, float, str, list or json."""
     words = set(re.findall(r"[A-Za-z_.]+", annotation)) - {"None", "Optional", "Union"}
-    if re.search(r"\b(dict|Dict|Mapping)\b|Config\b", annotation):
+    if re.search(r"\b(dict|Dict|Mapping|HfOverrides)\b|Config\b", annotation):
         return "json"
     if re.match(r"(Optional\[)?(list|List|tuple|Tuple|Sequence)\[", annotation):
         return "list"

@@ -119,6 +119,11 @@ def kind_of(name: str) -> str | None:
     return found.kind if found else tgi.ARGUMENTS.get(name)
 
 
+def one_value_in_lmi(name: str) -> bool:
+    """Tell whether LMI gives vLLM the text of an argument as one value, so that a JSON array would be none."""
+    return name not in lmi.OPTIONS and kind_of(name) != "json"
+
+
 def lmi_fault(name: str, value: Any, version: int, *, own: bool = True) -> str | None:
     """Return what is wrong with an option of LMI; `own` is false where only vLLM's arguments belong."""
     option = lmi.OPTIONS.get(name) if own or name not in vllm_arguments("engine") else None
@@ -132,13 +137,17 @@ def lmi_fault(name: str, value: Any, version: int, *, own: bool = True) -> str |
             return "is an option of LMI's own: say it under option"
         if option.since > version:
             return f"unknown to LMI {version}: it is there since LMI {option.since}"
-        return _value_fault(option.kind, value)
+        if name == "chat_template" and version < 24 and re.fullmatch(r"\S*(/|\.jinja)\S*", str(value)):
+            return f"is the template itself in LMI {version}, which would take this for its text: LMI 24 opens files"
+        return _value_fault(option.kind, value, name)
     if argument is None:
         return f"unknown {'option' if own else 'argument'}{hinted(name, lmi_names(version))}"
     engine = images.LMI_VLLM[version]
     if not argument.known_to(engine):
         return f"unknown to LMI {version}, which runs vLLM {engine}: {argument.absent_words(engine)}"
-    return _value_fault(argument.kind, value)
+    if argument.kind != "json" and isinstance(value, list) and len(value) != 1:
+        return "is a list, of which LMI passes one value on to vLLM, and not more"
+    return _value_fault(argument.kind, value, name)
 
 
 def vllm_fault(name: str, value: Any, version: str) -> str | None:
@@ -153,7 +162,7 @@ def vllm_fault(name: str, value: Any, version: str) -> str | None:
     argument = next((one for one in found if one.known_to(version)), None)
     if argument is None:
         return f"unknown to vLLM {version}: {found[0].absent_words(version)}"
-    return _value_fault(argument.kind, value)
+    return _value_fault(argument.kind, value, name)
 
 
 def tgi_fault(name: str, value: Any) -> str | None:
@@ -162,7 +171,7 @@ def tgi_fault(name: str, value: Any) -> str | None:
         return f"is said by {tgi.IN_MANIFEST[name]}"
     if name not in tgi.ARGUMENTS:
         return f"unknown argument{hinted(name, tgi.ARGUMENTS)}"
-    return _value_fault(tgi.ARGUMENTS[name], value)
+    return _value_fault(tgi.ARGUMENTS[name], value, name)
 
 
 def parser_fault(kind: ParserKind, name: str, version: str) -> str | None:
@@ -177,11 +186,38 @@ def parser_fault(kind: ParserKind, name: str, version: str) -> str | None:
     return None
 
 
-def _value_fault(kind: str, value: Any) -> str | None:
+def tokens(value: Any) -> int | None:
+    """Return a number of tokens as vLLM reads it, 8k as 8000 and 8K as 8192; None if it is none."""
     found = meaning(value)
+    if isinstance(found, str) and (match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kKmMgG])", found)):
+        power = "kmg".index(match[2].lower()) + 1
+        return int(float(match[1]) * (1000 if match[2].islower() else 1024) ** power)
+    return found if _number(found, int) else None
+
+
+_POSITIVE = frozenset(
+    {
+        *("max_model_len", "max_rolling_batch_size", "max_num_seqs", "max_num_batched_tokens", "num_shard"),
+        *("tensor_parallel_degree", "tensor_parallel_size", "pipeline_parallel_size", "max_total_tokens"),
+        *("max_input_tokens", "max_input_length", "max_loras", "max_lora_rank", "gpu_memory_utilization"),
+    }
+)
+_AUTOMATIC = {"max_model_len": -1, "tensor_parallel_degree": "max"}
+"""Words for "find out by yourself"."""
+_AT_MOST_1 = frozenset({"gpu_memory_utilization", "cuda_memory_fraction"})
+
+
+def _value_fault(kind: str, value: Any, name: str) -> str | None:
+    found = meaning(value)
+    if name in _AUTOMATIC and found == _AUTOMATIC[name]:
+        return None
+    if name in _POSITIVE and isinstance(found, int | float) and not isinstance(found, bool) and found <= 0:
+        return f"expected more than 0, found {shown(value)}"
+    if name in _AT_MOST_1 and isinstance(found, int | float) and not isinstance(found, bool) and found > 1:
+        return f"expected a share of 1 at most, such as 0.9, found {shown(value)}"
     fits = {
         "bool": isinstance(found, bool),
-        # vLLM takes 8k and 1M for some numbers, and LMI max for its degrees.
+        # vLLM takes 8k and 1M for some numbers.
         "int": _number(found, int) or (isinstance(found, str) and re.fullmatch(r"[0-9.]+[kKmMgG]", found) is not None),
         "float": _number(found, int) or _number(found, float),
         "list": not isinstance(found, dict),

@@ -39,7 +39,7 @@ OPTIONS: dict[str, Option] = {
     "bedrock_compat": Option("bool"),
     "waiting_steps": Option("int"),
     # How the model is spread over the machine.
-    "tensor_parallel_degree": Option("str"),
+    "tensor_parallel_degree": Option("int"),
     "pipeline_parallel_degree": Option("int"),
     "cluster_size": Option("int"),
     "parallel_loading": Option("bool"),

@@ -63,7 +63,7 @@ EVERYTHING: dict[str, Any] = {
     **LEAST,
     "model": {"id": "Qwen/QwQ-32B", "revision": "main", "token": {"secret": "hub", "json_key": "HF_TOKEN"}},
     "environment": {"NCCL_DEBUG": "INFO", "OTHER_TOKEN": {"env": "OTHER"}},
-    "instances": {"type": "ml.g5.12xlarge", "count": 2, "volume_gb": 300},
+    "instances": {"type": "ml.p3.8xlarge", "count": 2, "volume_gb": 300},
     "network": {"subnets": ["subnet-1"], "security_groups": ["sg-1"]},
     "kms_key": "alias/disk",
     "tags": {"team": "search"},
@@ -159,7 +159,6 @@ def test_the_environment_of_vllm() -> None:
     ).of("model")
 
     assert model.spec["PrimaryContainer"]["Environment"] == {
-        "SM_VLLM_ENABLE_AUTO_TOOL_CHOICE": "true",
         "SM_VLLM_MAX_MODEL_LEN": "8192",
         "SM_VLLM_MODEL": "Qwen/QwQ-32B",
         "SM_VLLM_REASONING_PARSER": "deepseek_r1",

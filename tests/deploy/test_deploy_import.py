@@ -26,7 +26,7 @@ model: {id: "s3://bucket/model.tar.gz"}
 container: {kind: vllm, version: 0.25.1}
 engine: {max_model_len: 8192, enable_prefix_caching: true, limit_mm_per_prompt: {image: 2}}
 environment: {NCCL_DEBUG: INFO, SM_VLLM_API_KEY: {secret: hub}}
-instances: {type: ml.g5.12xlarge, count: 2, volume_gb: 200}
+instances: {type: ml.p3.8xlarge, count: 2, volume_gb: 200}
 timeouts: {startup_s: 900, download_s: 600}
 network: {isolation: true, subnets: [subnet-1], security_groups: [sg-1]}
 kms_key: alias/disk

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.desired import desired
 from deploy.manifest import load, parse
 from deploy.manifestfile import ManifestError
 from tests.deploy.manifests import COMPONENT, LEAST, manifest, problems, with_components
@@ -295,3 +298,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Any) -> None:
 @pytest.mark.parametrize("end", range(0, WRITTEN.index(b"instances"), 5))
 def test_a_manifest_cut_anywhere_is_refused_in_words(end: int) -> None:
     assert problems(WRITTEN[:end])
+
+
+def test_the_manifest_of_the_readme_can_be_planned() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(# chat\.yaml\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    manifest = parse(block.encode(), "chat.yaml")
+    assert [resource.kind for resource in desired(manifest, "us-east-1").resources] == [
+        "model",
+        "endpoint-config",
+        "endpoint",
+    ]

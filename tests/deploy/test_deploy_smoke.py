@@ -14,7 +14,7 @@ import pytest
 
 from deploy.aws import Aws
 from deploy.smoke import through_boto3
-from tests.deploy.deploy_cloud import MANIFEST, Cloud
+from tests.deploy.deploy_cloud import COMPONENTS, MANIFEST, Cloud
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
@@ -98,3 +98,12 @@ def test_an_apply_whose_call_fails_says_so(cloud: Cloud, runtime: str) -> None:
     assert ran.code == 1
     assert "the smoke call failed" in ran.err
     assert cloud.edge.sagemaker.names("endpoint") == ["absent"]
+
+
+def test_a_component_without_a_copy_is_not_called(cloud: Cloud, runtime: str) -> None:
+    alone = COMPONENTS[: COMPONENTS.index("  - name: shared-large")].replace(
+        "accelerators: 1", "accelerators: 1\n    copies: 0"
+    )
+    ran = cloud.run(alone, "apply", "--yes", "--poll", "0", AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME=runtime)
+    assert ran.code == 0, ran
+    assert "no call to shared-small, which has no copy now" in ran.err

@@ -25,7 +25,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def configuration() -> dict[str, Any]:
-    (text,) = blocks("yaml")
+    (text,) = [block for block in blocks("yaml") if block.startswith("# gateway.yaml")]
     loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded
 
