@@ -104,6 +104,9 @@ class Workers(Multiprocess):
         with _interrupts_ignored() if dead else nullcontext():
             super().keep_subprocess_alive()
         replaced = [process for process in before if process not in self.processes]
+        for process in self.processes:
+            if process not in before:
+                log.info("worker started", extra={"pid": process.pid})
         if replaced:  # the dead, and any that had to be killed because it no longer answered
             try:
                 self._departed.take(*(process.pid for process in replaced if process.pid is not None))

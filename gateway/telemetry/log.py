@@ -37,7 +37,7 @@ class JsonFormatter(logging.Formatter):
         line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = _where(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=True)
+        return json.dumps(line, default=str, ensure_ascii=True, separators=(",", ":"))
 
 
 class TerminalFormatter(logging.Formatter):
@@ -80,7 +80,7 @@ class _Handler(logging.Handler):
         try:
             self.writer.put(self.format(record).encode(errors="replace"), urgent=True)
         except Exception as error:  # the usual handling would show what the line was made of
-            self.writer.put(f'{{"level": "error", "event": "{type(error).__name__} in a log line"}}'.encode())
+            self.writer.put(f'{{"level":"error","event":"{type(error).__name__} in a log line"}}'.encode())
 
 
 Which = Literal["all", "failed", "off"]

@@ -52,7 +52,7 @@ def main() -> None:
                 caller.start()
             try:
                 time.sleep(SHOWN_S)
-                url = next(found[1] for line in gateway.log if (found := re.search(r'"admin_url": "(.+?)"', line)))
+                url = next(found[1] for line in gateway.log if (found := re.search(r'"admin_url":"(.+?)"', line)))
                 take_all(url)
             finally:
                 over.set()

@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
 
 
 def administration(gateway: Gateway) -> str:
-    return next(found[1] for line in gateway.log if (found := re.search(r'"admin_url": "(http[^"]+)"', line)))
+    return next(found[1] for line in gateway.log if (found := re.search(r'"admin_url":"(http[^"]+)"', line)))
 
 
 @contextmanager

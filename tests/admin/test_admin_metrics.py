@@ -28,7 +28,7 @@ def configuration(local: Local, **settings: Any) -> dict[str, Any]:
 
 
 def administration(gateway: Gateway) -> str:
-    return next(found[1] for line in gateway.log if (found := re.search(r'"admin_url": "(http[^"]+)"', line)))
+    return next(found[1] for line in gateway.log if (found := re.search(r'"admin_url":"(http[^"]+)"', line)))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

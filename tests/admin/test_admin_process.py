@@ -47,7 +47,7 @@ def settings(redis: RedisServer, **more: Any) -> dict[str, Any]:
 
 
 def administration(gateway: Gateway) -> str:
-    return next(found[1] for line in gateway.log if (found := re.search(r'"admin_url": "(http[^"]+)"', line)))
+    return next(found[1] for line in gateway.log if (found := re.search(r'"admin_url":"(http[^"]+)"', line)))
 
 
 def until(condition: Callable[[], bool], within_s: float) -> bool:

@@ -98,7 +98,8 @@ def test_a_killed_worker_is_replaced(local: Local) -> None:
         os.kill(victim, signal.SIGKILL)
 
         assert until(lambda: len(workers(gateway.pid) - {victim}) == 2)
-        assert until(lambda: any(f'"worker died", "pid": {victim}, "exit_status": -9' in line for line in gateway.log))
+        assert until(lambda: any(f'"worker died","pid":{victim},"exit_status":-9' in line for line in gateway.log))
+        assert until(lambda: any('"worker started","pid":' in line for line in gateway.log))
         with OpenAI(base_url=gateway.base_url, api_key=KEY) as client:
             assert client.chat.completions.create(model="fast", messages=HELLO).choices
 

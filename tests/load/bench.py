@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.processes import cpu_s
 from tests.support.redis_server import running_redis
 
 KEY = "sk-lmi-" + "b" * 43
@@ -134,15 +135,6 @@ def process(command: list[str], stream: str, pattern: str, **environment: str) -
         running.wait(20)
 
 
-def cpu_s(pid: int) -> float:
-    """Seconds on a processor of every thread of a process."""
-    total = 0.0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            total += int((task / "schedstat").read_text().split()[0]) / 1e9
-    return total
-
-
 def memory_mb(pid: int) -> float:
     """Proportional set size."""
     found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
@@ -247,7 +239,7 @@ def serving(config: dict[str, Any]) -> Iterator[tuple[int, str]]:
         with process(
             [sys.executable, "-m", "gateway", "serve", "--config", str(path)],
             "stderr",
-            r'"url": "([^"]+)"',
+            r'"url":"([^"]+)"',
             AWS_ACCESS_KEY_ID="AKIDEXAMPLE",
             AWS_SECRET_ACCESS_KEY="bench",
         ) as started:

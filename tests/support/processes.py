@@ -31,3 +31,12 @@ def workers(pid: int) -> set[int]:
             if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                 found.add(child)
     return found
+
+
+def cpu_s(pid: int) -> float:
+    """Return the seconds on a processor of every thread of a process."""
+    total = 0.0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            total += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return total

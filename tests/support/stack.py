@@ -166,7 +166,7 @@ def _follow(process: subprocess.Popen[str], lines: list[str], urls: queue.Queue[
     assert process.stderr is not None
     for line in process.stderr:
         lines.append(line)
-        if found := re.search(r'"url": "(http[^"]+)"', line):
+        if found := re.search(r'"url":"(http[^"]+)"', line):
             urls.put(found[1])
     urls.put("")
 

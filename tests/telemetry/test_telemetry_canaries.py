@@ -295,8 +295,8 @@ def test_the_log_of_such_a_run_tells_of_every_kind_of_call(local: Local, redis: 
     """What is looked through above is not next to nothing."""
     made = configuration(local, redis, tmp_path / "usage.jsonl")
     with running(made, tmp_path, terminal=False) as gateway:
-        url = gateway.found(rb"\"url\": \"(http[^\"]+)\"")
-        drive(url, gateway.found(rb"\"admin_url\": \"(http[^\"]+)\""), local)
+        url = gateway.found(rb"\"url\":\"(http[^\"]+)\"")
+        drive(url, gateway.found(rb"\"admin_url\":\"(http[^\"]+)\""), local)
         lines = [json.loads(line) for line in gateway.text().splitlines()]
     codes = {line["code"] for line in lines if "code" in line}
     assert codes >= {

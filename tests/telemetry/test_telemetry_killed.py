@@ -136,7 +136,7 @@ async def test_what_is_counted_is_what_callers_had() -> None:
             third, _ = await scraped(gateway.url)
             await callers.stop()
             last, _ = await scraped(gateway.url)
-            url = next(found[1] for line in gateway.log if (found := re.search(r'"admin_url": "(http[^"]+)"', line)))
+            url = next(found[1] for line in gateway.log if (found := re.search(r'"admin_url":"(http[^"]+)"', line)))
             from_admin, _ = await scraped(url, authorization=f"Bearer {ADMIN}")
         finally:
             await asyncio.to_thread(opened.__exit__, None, None, None)
