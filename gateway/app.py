@@ -216,7 +216,8 @@ def build(
     tracing = None
     if traces.is_on(settings, os.environ):
         tracing = traces.make(settings, os.environ, telemetry.traces, upstream.places)
-    takers: list[Sink] = [CallLog(settings.log_calls, telemetry.log_lines_dropped), *sinks]
+    calls = CallLog(settings.log_calls, telemetry.log_lines_dropped)
+    takers: list[Sink] = [calls, *sinks]
     usage = make_usage_records(config, telemetry.usage_records)
     if usage is not None:
         takers.append(usage)
@@ -301,6 +302,7 @@ def build(
             yield
         finally:
             measuring.cancel()
+            calls.flush()
             await media.close()
             await limits.stop()
             await callers.stop()

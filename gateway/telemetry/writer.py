@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 DELAY_S = 0.1
 """How long a line may wait for others to be written with."""
-BATCH_BYTES = 65_536
+BATCH_BYTES = 262_144
 """So much is written without waiting for more."""
 PENDING_BYTES = 1_048_576
 """Of lines that wait for a slow reader."""
@@ -42,8 +42,8 @@ class LineWriter:
         """
         self._fd = fd
         self._tell = tell
-        # Each write means two changes between threads: the fewer there are, the less calls pay for the log.
-        self._most_bytes = WHOLE_BYTES if shared and not stat.S_ISREG(os.fstat(fd).st_mode) else BATCH_BYTES
+        # After each write this thread wants the interpreter back from a busy loop: that costs more than the write.
+        self._most_bytes = WHOLE_BYTES if shared and not stat.S_ISREG(os.fstat(fd).st_mode) else PENDING_BYTES
         # What is collected as garbage may log, in whatever thread and at whatever point: in the midst of `put`, too.
         self._lock = threading.RLock()
         self._lines: list[bytes] = []

@@ -102,10 +102,10 @@ def test_a_line_waits_for_others_but_an_urgent_one_does_not(pipe: Pipe, monkeypa
 
 def test_many_lines_do_not_wait_either(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "DELAY_S", 60.0)
-    for _ in range(65):
+    for _ in range(262):
         pipe.writer.put(b"x" * 1000)
     pipe.writer.put(b"y" * 1000)
-    assert len(pipe.lines(b"y" * 1000)) == 66
+    assert len(pipe.lines(b"y" * 1000)) == 263
 
 
 def test_a_line_is_written_soon_although_nothing_follows(pipe: Pipe) -> None:
