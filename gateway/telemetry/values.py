@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from time import time
 from typing import Any, NamedTuple
@@ -29,15 +30,16 @@ class Exemplar(NamedTuple):
     """Unix seconds."""
 
 
-class Slot:
+class Slot(ABC):
     """One number."""
 
     __slots__ = ()
 
+    @abstractmethod
     def add(self, amount: float) -> None:
         """Add to it; a counter's amount must not be negative."""
-        raise NotImplementedError
 
+    @abstractmethod
     def set(self, value: float) -> None: ...
 
 

@@ -3,7 +3,7 @@
     python tgi_text_generation.py http://127.0.0.1:8080 YOUR_KEY
 
 The gateway stands in front of a local SageMaker, whose answers are known, and has a default model.
-https://pypi.org/project/text-generation/0.7.0/
+https://github.com/huggingface/text-generation-inference/tree/main/clients/python
 """
 
 from __future__ import annotations
