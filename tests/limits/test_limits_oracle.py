@@ -14,21 +14,12 @@ from hypothesis import strategies as st
 from gateway.limits import script
 from gateway.limits.gcra import DAY_MS, Ledger, UnknownOwner, period_of
 from gateway.limits.rules import Amounts, Kind, Rule, Verdict
+from tests.limits.world import RULES
 from tests.support.redis_server import running_redis
 
 START_MS = 1_790_000_000_000
 LEASE_MS = 10_000
 KEYS = script.Keys("test")
-RULES = (
-    Rule("key:a", Kind.REQUESTS, 7, 7),
-    Rule("key:a", Kind.TOKENS, 1000, 250),
-    Rule("key:a", Kind.CONCURRENT, 3, 3),
-    Rule("team:t", Kind.TOKENS_PER_DAY, 2000, 2000),
-    Rule("key:a", Kind.MONEY_PER_DAY, 900, 900),
-    Rule("key:a@m", Kind.MONEY_PER_MONTH, 1500, 1500),
-    Rule("model:m", Kind.REQUESTS, 13, 4, shadow=True),
-    Rule("model:m", Kind.CONCURRENT, 1, 1, shadow=True),
-)
 STEPS = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([0, 1, 7, 999, 5_000, 8_571, 60_000, 3_600_000, DAY_MS, 31 * DAY_MS])),
     st.tuples(

@@ -12,18 +12,9 @@ from hypothesis import strategies as st
 from gateway.limits.gcra import DAY_MS, MINUTE_MS, Ledger
 from gateway.limits.quick import Bound, QuickLedger
 from gateway.limits.rules import Amounts, Kind, Rule, Taken, Verdict
+from tests.limits.world import RULES
 
 START_MS = 1_790_000_000_000
-RULES = (
-    Rule("key:a", Kind.REQUESTS, 7, 7),
-    Rule("key:a", Kind.TOKENS, 1000, 250),
-    Rule("key:a", Kind.CONCURRENT, 3, 3),
-    Rule("team:t", Kind.TOKENS_PER_DAY, 2000, 2000),
-    Rule("key:a", Kind.MONEY_PER_DAY, 900, 900),
-    Rule("key:a@m", Kind.MONEY_PER_MONTH, 1500, 1500),
-    Rule("model:m", Kind.REQUESTS, 13, 4, shadow=True),
-    Rule("model:m", Kind.CONCURRENT, 1, 1, shadow=True),
-)
 WAITS_MS = (0, 1, 7, 999, 5_000, 8_571, 60_000, 3_600_000, DAY_MS, 31 * DAY_MS)
 STEPS = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from(WAITS_MS)),

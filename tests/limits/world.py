@@ -15,6 +15,17 @@ from gateway.limits.store import LimitStore, Policy, Reservation
 from gateway.limits.wire import Address
 from tests.support.redis_server import RedisServer
 
+RULES = (
+    Rule("key:a", Kind.REQUESTS, 7, 7),
+    Rule("key:a", Kind.TOKENS, 1000, 250),
+    Rule("key:a", Kind.CONCURRENT, 3, 3),
+    Rule("team:t", Kind.TOKENS_PER_DAY, 2000, 2000),
+    Rule("key:a", Kind.MONEY_PER_DAY, 900, 900),
+    Rule("key:a@m", Kind.MONEY_PER_MONTH, 1500, 1500),
+    Rule("model:m", Kind.REQUESTS, 13, 4, shadow=True),
+    Rule("model:m", Kind.CONCURRENT, 1, 1, shadow=True),
+)
+"""One of each kind, for random histories through ledgers that have to agree."""
 PATIENCE_S = 10.0
 TIMEOUT_S = 0.25
 
