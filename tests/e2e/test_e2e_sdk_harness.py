@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support import sdks
 from tests.support.full_stack import Stack
 from tests.support.sdks import Script, run_node, run_python, run_script, why_not_node
 
@@ -120,3 +122,10 @@ def test_what_a_script_left_and_what_it_read_to_the_end_is_counted(stack: Stack,
     ran = run_script(Script("leaving", "sdks", checks=("reads", "leaves"), models=("vllm",)), stack, tmp_path)
     assert ran.verdicts == {"vllm: reads": "ok", "vllm: leaves": "ok"}, ran.errors
     assert (ran.left, ran.read) == (1, 1)
+
+
+def test_a_program_that_does_not_end_is_ended_and_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdks, "TIMEOUT_S", 0.5)
+    with pytest.raises(sdks.Hung, match=r"took 0\.5 s") as caught:
+        sdks.run([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path, {}, cwd=tmp_path)
+    assert (caught.value.known, caught.value.waiting) == (False, 0.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from tests.support.full_stack import Stack
 from tests.support.stack import KEY
@@ -89,6 +92,17 @@ class Ran:
 
 def run_script(script: Script, stack: Stack, home: Path) -> Ran:
     """Run a script against the stack; `home` is an empty folder for what its SDK keeps."""
+    try:
+        return _run_script(script, stack, home)
+    except Hung as hung:
+        # An SDK that stands still by itself, as LiteLLM does once in a while, gets another try. One that waits for an
+        # answer of the gateway's does not.
+        if hung.waiting or not hung.known:
+            raise
+    return _run_script(script, stack, home)
+
+
+def _run_script(script: Script, stack: Stack, home: Path) -> Ran:
     before = len(stack.slow.calls)
     environment = {
         "GATEWAY_URL": stack.gateway.url,
@@ -128,7 +142,8 @@ def run_node(arguments: Sequence[str], home: Path, environment: Mapping[str, str
     assert installed.is_dir(), (
         f"{installed} is missing: `make sdks` installs tests/e2e/clients/package-lock.json into it"
     )
-    (home / "node_modules").symlink_to(installed)  # from where Node looks for what a program imports
+    if not (home / "node_modules").exists():
+        (home / "node_modules").symlink_to(installed)  # from where Node looks for what a program imports
     return run(["node", "--import", str(CLIENTS / "guard" / "guard.mjs"), *arguments], home, environment, cwd=home)
 
 
@@ -146,16 +161,40 @@ def why_not_node() -> str:
 
 def run(command: Sequence[str], home: Path, environment: Mapping[str, str], *, cwd: Path) -> Ran:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    done = subprocess.run(
+    process = subprocess.Popen(
         command,
         cwd=cwd,
         env={**kept, **_QUIET, "HOME": str(home), "LLM_USER_PATH": str(home), **environment},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TIMEOUT_S,
     )
-    return _judged(done)
+    try:
+        printed, errors = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        known, waiting = _calls_in_flight(environment.get("GATEWAY_URL"))
+        process.kill()
+        printed, errors = process.communicate()
+        raise Hung(f"{command} took {TIMEOUT_S:g} s\n{printed[-2000:]}\n{errors[-2000:]}", known, waiting) from None
+    return _judged(subprocess.CompletedProcess(command, process.returncode, printed, errors))
+
+
+class Hung(Exception):
+    """A program did not end."""
+
+    def __init__(self, message: str, known: bool, waiting: float) -> None:
+        """`waiting`: calls that the gateway was answering then, if that is `known`."""
+        super().__init__(message)
+        self.known, self.waiting = known, waiting
+
+
+def _calls_in_flight(url: str | None) -> tuple[bool, float]:
+    if url is None:
+        return False, 0.0
+    text = httpx.get(f"{url}/metrics", trust_env=False).text
+    found = re.search(r"^gateway_calls_in_flight (\S+)$", text, re.MULTILINE)
+    return found is not None, float(found[1]) if found else 0.0
 
 
 def _judged(done: subprocess.CompletedProcess[str]) -> Ran:
